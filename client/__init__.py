@@ -1,0 +1,1 @@
+"""One silo's programs: everything that may see customers' data."""

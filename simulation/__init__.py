@@ -1,0 +1,1 @@
+"""Everything on one machine: data sets, silos, an in-process federation, reports."""

@@ -1,0 +1,52 @@
+"""The public item list: ids, text, category, brand, price. Never derived from what sold."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import DataError
+from .vocabulary import Vocabulary
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Catalogue:
+    """Public facts about every item, in the order of `items`.
+
+    Attributes:
+        items: n_items ids.
+        texts: (n_items,) free text, "" where unknown.
+        categories: (n_items,) one category each, "" where unknown.
+        brands: (n_items,) one brand each, "" where unknown.
+        prices: (n_items,) list price in the catalogue's currency, NaN where unknown.
+    """
+
+    items: Vocabulary
+    texts: tuple[str, ...]
+    categories: tuple[str, ...]
+    brands: tuple[str, ...]
+    prices: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        lengths = {
+            len(self.items),
+            len(self.texts),
+            len(self.categories),
+            len(self.brands),
+            len(self.prices),
+        }
+        if len(lengths) != 1:
+            raise DataError(f"catalogue columns differ in length: {sorted(lengths)}")
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over every column, as `sha256:...`: what the plan names."""
+        prices = [None if np.isnan(p) else repr(float(p)) for p in self.prices]
+        body = [self.items.digest, self.texts, self.categories, self.brands, prices]
+        raw = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+        return f"sha256:{hashlib.sha256(raw).hexdigest()}"

@@ -115,7 +115,7 @@ def _first_ties(
     below = keys < threshold
     tied = keys == threshold
     room = k - below.sum(axis=1, keepdims=True)
-    return below | (tied & (np.cumsum(tied, axis=1) <= room))
+    return np.asarray(below | (tied & (np.cumsum(tied, axis=1) <= room)))
 
 
 def hits(ranking: NDArray[np.int64], targets: csr_matrix) -> NDArray[np.bool_]:

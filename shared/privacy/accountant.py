@@ -1,0 +1,113 @@
+"""Events -> epsilon. PLD certifies a whole plan; RDP at one fixed order enforces it.
+
+PLD of a plan that is fixed before round 1 is a valid certificate even if training stops early,
+but no valid *filter*: whether one more release is allowed is decided by integer RDP costs at
+the plan's order (Feldman & Zrnic 2021; Whitehouse et al. 2023).
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
+from functools import lru_cache
+from statistics import NormalDist
+
+from dp_accounting import dp_event
+from dp_accounting.pld import PLDAccountant
+from dp_accounting.rdp import RdpAccountant
+
+from ..errors import ConfigError
+from .events import PrivacyEvent
+
+UNITS_PER_RDP = 10**9
+
+
+def _gaussians(multipliers: Sequence[Fraction]) -> dp_event.DpEvent:
+    return dp_event.ComposedDpEvent([dp_event.GaussianDpEvent(float(m)) for m in multipliers])
+
+
+@lru_cache(maxsize=256)
+def epsilon_pld(multipliers: tuple[Fraction, ...], target_delta: float) -> float:
+    """Return the PLD epsilon of Gaussian releases with these noise multipliers [1]."""
+    accountant = PLDAccountant()
+    accountant.compose(_gaussians(multipliers))
+    return float(accountant.get_epsilon(target_delta))
+
+
+@lru_cache(maxsize=256)
+def epsilon_rdp(multipliers: tuple[Fraction, ...], target_delta: float) -> float:
+    """Return the RDP epsilon, best order, of Gaussian releases [1]."""
+    accountant = RdpAccountant()
+    accountant.compose(_gaussians(multipliers))
+    return float(accountant.get_epsilon(target_delta))
+
+
+ACCOUNTANTS: Mapping[str, Callable[[tuple[Fraction, ...], float], float]] = {
+    "pld": epsilon_pld,
+    "rdp": epsilon_rdp,
+}
+
+
+def best_order(multipliers: Sequence[Fraction], target_delta: float) -> Fraction:
+    """Return the Renyi order at which these releases are cheapest [1]."""
+    accountant = RdpAccountant()
+    accountant.compose(_gaussians(multipliers))
+    order = accountant.get_epsilon_and_optimal_order(target_delta)[1]
+    return Fraction(str(float(order)))
+
+
+def rdp_units(event: PrivacyEvent, order: Fraction) -> int:
+    """Return the RDP cost of `event` at `order`, rounded up [1e-9 RDP].
+
+    Exact: alpha * sens^2 / (2 * stddev^2) in rational arithmetic. Source: Mironov 2017, Prop. 7.
+    """
+    return math.ceil(UNITS_PER_RDP * order / (2 * event.noise_multiplier**2))
+
+
+def gaussian_mu(epsilon: float, target_delta: float) -> float:
+    """Return mu such that a mu-GDP mechanism is exactly (epsilon, target_delta)-DP [1].
+
+    Raises:
+        ConfigError: epsilon or target_delta is outside of its range.
+
+    Source: Balle & Wang 2018, Theorem 8, solved by bisection.
+    """
+    if not (math.isfinite(epsilon) and epsilon > 0):
+        raise ConfigError(f"{epsilon=} must be a finite number > 0")
+    if not 0 < target_delta < 1:
+        raise ConfigError(f"{target_delta=} must lie between 0 and 1")
+    cdf = NormalDist().cdf
+
+    def excess(mu: float) -> float:
+        tail = cdf(-epsilon / mu - mu / 2)
+        return cdf(-epsilon / mu + mu / 2) - (math.exp(epsilon + math.log(tail)) if tail else 0.0)
+
+    low, high = 1e-6, 1e3
+    for _ in range(200):
+        mu = math.sqrt(low * high)
+        low, high = (mu, high) if excess(mu) <= target_delta else (low, mu)
+    return low
+
+
+def calibrate(
+    epsilon: float, target_delta: float, multipliers: Callable[[float], tuple[Fraction, ...]]
+) -> float:
+    """Return the largest mu found whose releases cost at most `epsilon` by PLD [1].
+
+    Starts at the exact Gaussian mu and steps down by the ratio of target and PLD, because PLD's
+    discretisation overestimates by about 1e-4.
+
+    Args:
+        epsilon: target of the whole plan [1].
+        target_delta: [probability].
+        multipliers: mu -> noise multipliers of all releases of the plan.
+
+    Raises:
+        ConfigError: no mu was found, or an argument is outside of its range.
+    """
+    mu = gaussian_mu(epsilon, target_delta)
+    for _ in range(20):
+        spent = epsilon_pld(multipliers(mu), target_delta)
+        if spent <= epsilon:
+            return mu
+        mu *= epsilon / spent
+    raise ConfigError(f"no noise found for {epsilon=} at {target_delta=}")

@@ -1,0 +1,259 @@
+"""RunPlan: everything that can change what a customer is promised, fixed before round 1."""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from typing import Any, Literal
+
+from ..errors import ConfigError, RefusalError
+from . import accountant
+from .events import PrivacyEvent
+
+SCHEMA = 1
+GRID = 2**20
+SHARES_TOTAL = 1_000_000
+SMALL_COHORT = 5
+MIN_STDDEV_GRID = 100
+
+Trust = Literal["aggregate", "silo"]
+Mode = Literal["simulation", "deploy"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statistic:
+    """A sum that the plan wants released: its name, its part of the budget, its length."""
+
+    kind: str
+    share_ppm: int
+    dim: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cohort:
+    """Who takes part. `n_min` silos must remain; `t_collude` may side with the server.
+
+    Raises:
+        ConfigError: the numbers leave no honest silo.
+    """
+
+    n_silos: int
+    n_min: int
+    t_collude: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.n_min <= self.n_silos:
+            raise ConfigError(f"n_min={self.n_min} must lie between 1 and {self.n_silos} silos")
+        if not 0 <= self.t_collude < self.n_min:
+            raise ConfigError(f"t_collude={self.t_collude} must lie between 0 and n_min - 1")
+
+    @classmethod
+    def default(cls, n_silos: int, n_min: int = 0, t_collude: int = 0) -> "Cohort":
+        """Return the cohort with zeros replaced: all but a tenth present, a tenth colluding."""
+        n_min = n_min or n_silos - n_silos // 10
+        t_collude = t_collude or min(max(1, n_silos // 10), n_min - 1)
+        return cls(n_silos=n_silos, n_min=n_min, t_collude=t_collude)
+
+    def silo_stddev(self, stddev_grid: int, trust: Trust) -> int:
+        """Return what each silo adds so that the honest sum has `stddev_grid` [grid units].
+
+        Up to five silos every share carries the whole noise: with so few, one broken
+        assumption would leave a customer nearly bare.
+        """
+        if trust == "silo" or self.n_silos <= SMALL_COHORT:
+            return stddev_grid
+        honest = self.n_min - self.t_collude
+        share = math.isqrt(stddev_grid**2 // honest)
+        return share if share**2 * honest >= stddev_grid**2 else share + 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunPlan:
+    """What every silo agrees to release. Holds integers and text only, so its digest is exact.
+
+    Attributes:
+        unit: whose whole contribution is protected.
+        adjacency: neighbouring relation.
+        trust: `aggregate` (noise shared by the cohort) or `silo` (each adds all of it).
+        secure_aggregation: `simulated`: sums are still taken in the clear; `none`.
+        mode: `simulation` permits seeded noise and then claims nothing.
+        grid: grid units per unit of a customer's clipped contribution.
+        target_delta: decimal text [probability].
+        target_epsilon: decimal text [1].
+        order: Renyi order of the filter, as a fraction "p/q".
+        budget_units: the plan's own cost at that order [1e-9 RDP].
+        releases: the only sums that may ever leave a silo under this plan.
+        catalogue_digest: hash of the public catalogue.
+        n_items: its length; with `head` it fixes every tensor shape.
+        head: items of the Gram.
+        code_digest: hash of the `client` and `shared` code that may run it.
+        public: further public facts (split dates, declared number of customers), as text.
+    """
+
+    schema: int = SCHEMA
+    unit: str = "customer-at-silo"
+    adjacency: str = "add-or-remove-one"
+    max_silos_per_customer: int = 1
+    trust: Trust
+    secure_aggregation: str
+    mode: Mode
+    cohort: Cohort
+    grid: int
+    target_delta: str
+    target_epsilon: str
+    order: str
+    budget_units: int
+    releases: tuple[PrivacyEvent, ...]
+    catalogue_digest: str
+    n_items: int
+    head: int
+    code_digest: str
+    public: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        if self.schema != SCHEMA:
+            raise ConfigError(f"plan schema {self.schema} is unknown; this code reads {SCHEMA}")
+        total = sum(event.share_ppm for event in self.releases)
+        if total != SHARES_TOTAL:
+            raise ConfigError(f"shares of the releases sum to {total} ppm, not {SHARES_TOTAL}")
+        for event in self.releases:
+            if min(event.stddev_grid, event.silo_stddev_grid) < MIN_STDDEV_GRID:
+                raise ConfigError(f"noise of {event.kind} is too coarse on the grid {self.grid}")
+        if self.mode == "deploy" and self.trust == "aggregate":
+            raise ConfigError(
+                "trust='aggregate' needs secure aggregation, which exists only in simulations so "
+                "far; use trust='silo'"
+            )
+
+    def event_for(self, kind: str, round_num: int) -> PrivacyEvent:
+        """Return the planned release of `kind` in `round_num`.
+
+        Raises:
+            RefusalError: the plan has no such release.
+        """
+        for event in self.releases:
+            if (event.kind, event.round_num) == (kind, round_num):
+                return event
+        raise RefusalError(f"the plan has no release {kind!r} in round {round_num}")
+
+    def cost(self, event: PrivacyEvent) -> int:
+        """Return what `event` takes from the budget [1e-9 RDP]."""
+        return accountant.rdp_units(event, Fraction(self.order))
+
+    @property
+    def multipliers(self) -> tuple[Fraction, ...]:
+        """Noise multipliers of all planned joint releases."""
+        return tuple(event.noise_multiplier for event in self.releases)
+
+    def epsilons(self, honest: int | None = None) -> dict[str, float]:
+        """Return what the plan costs a customer, by who is trusted [1].
+
+        Keys: `epsilon` (certificate: against the server and `t_collude` silos),
+        `epsilon_rdp`, `all_honest` (nobody colludes), `clear_shares` (each silo's share seen
+        alone, as when secure aggregation breaks or is only simulated).
+        """
+        delta = float(self.target_delta)
+        honest = honest or self.cohort.n_min
+        shares = tuple(event.silo_noise_multiplier for event in self.releases)
+        joined = tuple(share * Fraction(math.sqrt(honest)) for share in shares)
+        aggregate = self.trust == "aggregate"
+        return {
+            "epsilon": accountant.epsilon_pld(self.multipliers, delta),
+            "epsilon_rdp": accountant.epsilon_rdp(self.multipliers, delta),
+            "all_honest": accountant.epsilon_pld(joined if aggregate else shares, delta),
+            "clear_shares": accountant.epsilon_pld(shares, delta),
+        }
+
+    def to_json(self) -> str:
+        """Return the canonical text: sorted keys, no spaces, no floats."""
+        return canonical_json(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "RunPlan":
+        """Return the plan written by `to_json`.
+
+        Raises:
+            ConfigError: the text is no plan of this schema.
+        """
+        try:
+            raw: dict[str, Any] = json.loads(text)
+            raw["cohort"] = Cohort(**raw["cohort"])
+            raw["releases"] = tuple(PrivacyEvent(**event) for event in raw["releases"])
+            return cls(**raw)
+        except (ValueError, TypeError, KeyError) as error:
+            raise ConfigError(f"this is no plan of schema {SCHEMA}: {error}") from error
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical text, as `sha256:...`."""
+        return f"sha256:{hashlib.sha256(self.to_json().encode()).hexdigest()}"
+
+
+def canonical_json(body: object) -> str:
+    """Return `body` (text, integers, lists, mappings) as RFC 8785 would write it.
+
+    Raises:
+        ConfigError: it holds a float, whose text would depend on the writer.
+    """
+    _refuse_floats(body)
+    return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def _refuse_floats(body: object) -> None:
+    if isinstance(body, float):
+        raise ConfigError(f"{body!r} is a float; canonical records hold text and integers only")
+    if isinstance(body, Mapping):
+        body = list(body.values())
+    if isinstance(body, Sequence) and not isinstance(body, str):
+        for part in body:
+            _refuse_floats(part)
+
+
+def plan_releases(
+    statistics: Sequence[Statistic],
+    *,
+    epsilon: float,
+    target_delta: float,
+    cohort: Cohort,
+    trust: Trust,
+    grid: int = GRID,
+) -> tuple[PrivacyEvent, ...]:
+    """Return one release per statistic, in rounds 1, 2, ..., that together cost `epsilon`.
+
+    A release with share s gets the noise multiplier 1 / (mu sqrt(s)), rounded up to the grid.
+
+    Raises:
+        ConfigError: a share is not positive, or epsilon or delta is out of range.
+    """
+    if any(s.share_ppm <= 0 for s in statistics):
+        raise ConfigError("every release needs a positive share of the budget")
+
+    def stddevs(mu: float) -> list[int]:
+        parts = (s.share_ppm / SHARES_TOTAL for s in statistics)
+        return [math.ceil(grid / (mu * math.sqrt(part))) for part in parts]
+
+    mu = accountant.calibrate(
+        epsilon, target_delta, lambda mu: tuple(Fraction(stddev, grid) for stddev in stddevs(mu))
+    )
+    return tuple(
+        PrivacyEvent(
+            kind=statistic.kind,
+            round_num=round_num,
+            share_ppm=statistic.share_ppm,
+            dim=statistic.dim,
+            sens_grid=grid,
+            stddev_grid=stddev,
+            silo_stddev_grid=cohort.silo_stddev(stddev, trust),
+        )
+        for round_num, (statistic, stddev) in enumerate(
+            zip(statistics, stddevs(mu), strict=True), start=1
+        )
+    )
+
+
+def filter_budget(releases: Sequence[PrivacyEvent], target_delta: float) -> tuple[str, int]:
+    """Return the filter's order as text and the plan's own cost at it [1e-9 RDP]."""
+    order = accountant.best_order([event.noise_multiplier for event in releases], target_delta)
+    return str(order), sum(accountant.rdp_units(event, order) for event in releases)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,3 +51,37 @@ class Catalogue:
         body = [self.items.digest, self.texts, self.categories, self.brands, prices]
         raw = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
         return f"sha256:{hashlib.sha256(raw).hexdigest()}"
+
+
+def save_catalogue(catalogue: Catalogue, path: Path) -> None:
+    """Write `catalogue` as JSON."""
+    body = {
+        "ids": catalogue.items.ids,
+        "texts": catalogue.texts,
+        "categories": catalogue.categories,
+        "brands": catalogue.brands,
+        "prices": [None if np.isnan(p) else float(p) for p in catalogue.prices],
+    }
+    path.write_text(json.dumps(body, ensure_ascii=False), encoding="utf-8")
+
+
+def load_catalogue(path: Path, digest: str) -> Catalogue:
+    """Return the catalogue written by `save_catalogue`.
+
+    Raises:
+        DataError: the file is missing, no catalogue, or not the one of `digest`.
+    """
+    try:
+        body = json.loads(path.read_text(encoding="utf-8"))
+        catalogue = Catalogue(
+            items=Vocabulary(tuple(body["ids"])),
+            texts=tuple(body["texts"]),
+            categories=tuple(body["categories"]),
+            brands=tuple(body["brands"]),
+            prices=np.array([np.nan if p is None else p for p in body["prices"]]),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} cannot be read as a catalogue: {error}") from error
+    if catalogue.digest != digest:
+        raise DataError(f"{path} is another catalogue than the plan's {digest[:19]}")
+    return catalogue

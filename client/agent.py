@@ -1,0 +1,200 @@
+"""SiloAgent: owns a silo's data, ledger and outbox, and answers rounds of its own plan only."""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+
+from fondaco.shared import codec
+from fondaco.shared.codec import Shapes
+from fondaco.shared.errors import BudgetError, FondacoError, RefusalError
+from fondaco.shared.privacy.contribution import Histories, bound_contributions
+from fondaco.shared.privacy.ledger import Debit, Ledger
+from fondaco.shared.privacy.noise import NoiseStream
+from fondaco.shared.privacy.plan import RunPlan
+from fondaco.shared.privacy.release import release
+from fondaco.shared.provenance import code_digest
+from fondaco.shared.records import GlobalModel, RoundRequest, SiloStatus
+
+from .dataset import SiloDataset
+from .training import STATISTICS
+
+
+@dataclass(frozen=True)
+class SiloHome:
+    """Where a silo keeps its ledger and the blobs it may have to send again."""
+
+    folder: Path
+    silo_id: str
+
+    @property
+    def _name(self) -> str:
+        return quote(self.silo_id, safe=" ")
+
+    @property
+    def ledger(self) -> Path:
+        """The silo's SQLite ledger."""
+        return self.folder / "ledgers" / f"{self._name}.db"
+
+    def outbox(self, kind: str, round_num: int, attempt: int) -> Path:
+        """The bytes released in one round."""
+        return self.folder / "outbox" / self._name / f"{round_num}-{kind}-{attempt}.bin"
+
+
+def plan_shapes(plan: RunPlan) -> Shapes:
+    """Return the array lengths that `plan` fixes for every record."""
+    dims = {event.kind: event.dim for event in plan.releases}
+    return Shapes(n_items=plan.n_items, head=plan.head, update_dims=dims)
+
+
+class SiloAgent:
+    """One silo's side of a run.
+
+    Args:
+        dataset: the silo's rows; only `dataset.train` is read for releases.
+        plan: what the data owner agreed to.
+        home: ledger and outbox.
+        seed: reproducible noise, simulations only; None draws from the operating system.
+
+    Raises:
+        RefusalError: a seed outside of a simulation, or a plan for other code.
+    """
+
+    def __init__(
+        self, dataset: SiloDataset, plan: RunPlan, home: SiloHome, seed: int | None = None
+    ) -> None:
+        if seed is not None and plan.mode != "simulation":
+            raise RefusalError("seeded noise protects nobody; only a simulation may use it")
+        if plan.code_digest != code_digest():
+            raise RefusalError(
+                f"the plan was made for code {plan.code_digest[:19]}, this is {code_digest()[:19]}"
+            )
+        self.dataset = dataset
+        self.plan = plan
+        self.model: GlobalModel | None = None
+        self._home = home
+        self._seed = seed
+        self._shapes = plan_shapes(plan)
+
+    @property
+    def silo_id(self) -> str:
+        """The data owner's public name."""
+        return self.dataset.silo_id
+
+    def status(self) -> bytes:
+        """Return an encoded `SiloStatus`; opens the ledger, creating it on first contact."""
+        with self._open_ledger() as ledger:
+            head = ledger.head()
+        return codec.encode(
+            SiloStatus(
+                silo_id=self.silo_id,
+                plan_digest=self.plan.digest,
+                code_digest=code_digest(),
+                ledger_seq=head.seq,
+                ledger_digest=head.digest,
+            )
+        )
+
+    def run_round(self, blob: bytes) -> bytes:
+        """Answer an encoded `RoundRequest` with an encoded `PrivateUpdate`.
+
+        Asked again for the same round and attempt it returns the byte-identical answer
+        without a new debit.
+
+        Raises:
+            CodecError: the request is malformed.
+            RefusalError: the plan does not allow it; the ledger says so.
+            BudgetError: the budget does not cover it, or the released bytes are lost.
+        """
+        request = codec.decode(blob, RoundRequest, self._shapes)
+        with self._open_ledger() as ledger:
+            try:
+                self._check(request)
+                debit = ledger.debit(request.kind, request.round_num, request.attempt)
+            except RefusalError as error:
+                ledger.refuse(request.kind, request.round_num, request.attempt, str(error))
+                raise
+            if debit.released:
+                return self._sent_before(debit)
+            return self._release(request, debit, ledger)
+
+    def receive(self, blob: bytes) -> None:
+        """Take over an encoded `GlobalModel` of this plan.
+
+        Raises:
+            CodecError: it is malformed.
+            RefusalError: it belongs to another plan or catalogue.
+        """
+        model = codec.decode(blob, GlobalModel, self._shapes)
+        wanted = self.plan.digest, self.plan.catalogue_digest
+        if (model.plan_digest, model.catalogue_digest) != wanted:
+            raise RefusalError("the global model belongs to another plan or catalogue")
+        self.model = model
+        for event in self.plan.releases:
+            self._home.outbox(event.kind, event.round_num, 1).unlink(missing_ok=True)
+
+    @cached_property
+    def _histories(self) -> Histories:
+        rows = self.dataset.train
+        return bound_contributions(
+            rows.user_nums, rows.item_nums, self.dataset.n_users, self.plan.n_items
+        )
+
+    def _open_ledger(self) -> Ledger:
+        return Ledger.open_or_create(self._home.ledger, self.silo_id, self.plan)
+
+    def _check(self, request: RoundRequest) -> None:
+        if request.plan_digest != self.plan.digest:
+            raise RefusalError("the request names a plan that this silo did not agree to")
+        if request.code_digest != code_digest():
+            raise RefusalError("the request is meant for other code than this silo runs")
+        head = request.head
+        if len(np.unique(head)) != len(head) or np.any((head < 0) | (head >= self.plan.n_items)):
+            raise RefusalError("the head must hold distinct items of the catalogue")
+
+    def _release(self, request: RoundRequest, debit: Debit, ledger: Ledger) -> bytes:
+        noise = self._noise(request)
+        total = STATISTICS[request.kind](self._histories, request.head, self.plan.grid)
+        blob = codec.encode(release(total, debit, noise))
+        path = self._home.outbox(request.kind, request.round_num, request.attempt)
+        _write_durably(path, blob)
+        ledger.record_release(debit, blob, noise.source)
+        return blob
+
+    def _sent_before(self, debit: Debit) -> bytes:
+        event = debit.event
+        path = self._home.outbox(event.kind, event.round_num, debit.attempt)
+        blob = path.read_bytes() if path.is_file() else b""
+        if f"sha256:{hashlib.sha256(blob).hexdigest()}" != debit.released:
+            raise BudgetError(
+                f"{event.kind} of round {event.round_num} was released and its bytes are gone; "
+                "releasing again would spend the budget twice"
+            )
+        return blob
+
+    def _noise(self, request: RoundRequest) -> NoiseStream:
+        if self._seed is None:
+            return NoiseStream.from_system()
+        labels = request.kind, str(request.round_num), str(request.attempt)
+        return NoiseStream.seeded(self._seed, self.silo_id, *labels)
+
+
+def public_reason(error: Exception) -> str:
+    """Return what may be said about a failure outside of the silo: never a foreign text."""
+    if isinstance(error, FondacoError):
+        return f"{type(error).__name__}: {error}"
+    return f"{type(error).__name__} (details stay at the silo)"
+
+
+def _write_durably(path: Path, blob: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".part")
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(blob)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)

@@ -1,0 +1,202 @@
+"""Our own loop over Flower's Grid: who is there, ask, collect with a deadline, add up.
+
+Not Flower's `Strategy.start`: one odd reply ends a run there, all replies are held in memory,
+and nothing resumes.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from flwr.app import Message
+from flwr.serverapp import Grid
+from numpy.typing import NDArray
+
+from fondaco.shared import codec
+from fondaco.shared.codec import Shapes
+from fondaco.shared.errors import CodecError, RoundError
+from fondaco.shared.privacy.plan import RunPlan
+from fondaco.shared.records import GlobalModel, PrivateUpdate, RoundRequest, SiloStatus
+
+from .aggregation import AGGREGATORS
+from .checkpoint import Dropped, RoundResult
+
+POLL_S = 0.05
+
+Progress = Callable[[str, int, int], None]
+"""(stage, silos heard, silos asked) -> None."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cohort:
+    """Silos that answered the roll call, by Flower node."""
+
+    silos: Mapping[int, str]
+    dropped: tuple[Dropped, ...]
+
+
+class Coordinator:
+    """Runs the rounds of one plan over a Grid.
+
+    Args:
+        grid: Flower's, ours in a simulation.
+        plan: what the silos agreed to.
+        shapes: array lengths that the plan fixes.
+        deadline_s: time after which a round goes on without the missing [s].
+        progress: told after every reply.
+    """
+
+    def __init__(
+        self,
+        grid: Grid,
+        plan: RunPlan,
+        shapes: Shapes,
+        *,
+        deadline_s: float,
+        progress: Progress,
+    ) -> None:
+        self._grid = grid
+        self._plan = plan
+        self._shapes = shapes
+        self._deadline_s = deadline_s
+        self._progress = progress
+
+    def roll_call(self) -> Cohort:
+        """Return the silos that run the agreed plan and code.
+
+        Raises:
+            RoundError: fewer than the plan's `n_min` do.
+        """
+        silos: dict[int, str] = {}
+        dropped: list[Dropped] = []
+        for node, reply in self._ask("query.status", b"", self._wait_for_nodes(), "roll call"):
+            status = self._read(reply, SiloStatus)
+            if isinstance(status, str):
+                dropped.append(Dropped(f"node {node}", 0, status))
+            elif (status.plan_digest, status.code_digest) != self._agreed:
+                dropped.append(Dropped(status.silo_id, 0, "runs another plan or other code"))
+            elif status.silo_id in silos.values():
+                dropped.append(Dropped(status.silo_id, 0, "answered from two nodes"))
+            else:
+                silos[node] = status.silo_id
+        self._require_quorum(len(silos), dropped, "roll call")
+        return Cohort(silos=silos, dropped=tuple(dropped))
+
+    def collect(
+        self, cohort: Cohort, kind: str, round_num: int, head: NDArray[np.int64]
+    ) -> RoundResult:
+        """Return the sum of every silo's release of `kind`.
+
+        Raises:
+            RoundError: fewer than the plan's `n_min` answered in time and in shape.
+        """
+        event = self._plan.event_for(kind, round_num)
+        request = RoundRequest(
+            plan_digest=self._plan.digest,
+            code_digest=self._plan.code_digest,
+            kind=kind,
+            round_num=round_num,
+            attempt=1,
+            head=head,
+        )
+        total = AGGREGATORS["sum"](event.dim)
+        present: list[str] = []
+        dropped: list[Dropped] = []
+        blob = codec.encode(request)
+        for node, reply in self._ask("train.release", blob, list(cohort.silos), kind):
+            silo_id = cohort.silos[node]
+            update = self._read(reply, PrivateUpdate)
+            if isinstance(update, PrivateUpdate):
+                update = self._misfit(update, request, silo_id) or update
+            if isinstance(update, str):
+                dropped.append(Dropped(silo_id, round_num, update))
+            else:
+                total.add(update.values)
+                present.append(silo_id)
+        self._require_quorum(len(present), dropped, kind)
+        return RoundResult(
+            kind=kind,
+            round_num=round_num,
+            total=total.result(),
+            present=tuple(sorted(present)),
+            dropped=tuple(sorted(dropped, key=lambda d: d.silo_id)),
+        )
+
+    def publish(self, cohort: Cohort, model: GlobalModel) -> tuple[Dropped, ...]:
+        """Send the global model to every silo; return those that did not take it."""
+        round_num = len(self._plan.releases) + 1
+        replies = self._ask("train.publish", codec.encode(model), list(cohort.silos), "publish")
+        failures = ((cohort.silos[n], self._read(reply, SiloStatus)) for n, reply in replies)
+        return tuple(
+            Dropped(silo_id, round_num, reason)
+            for silo_id, reason in failures
+            if isinstance(reason, str)
+        )
+
+    @property
+    def _agreed(self) -> tuple[str, str]:
+        return self._plan.digest, self._plan.code_digest
+
+    def _wait_for_nodes(self) -> list[int]:
+        """Return all nodes once the plan's silos are connected, or those there at the deadline."""
+        until = time.monotonic() + self._deadline_s
+        nodes = sorted(self._grid.get_node_ids())
+        while len(nodes) < self._plan.cohort.n_silos and time.monotonic() < until:
+            time.sleep(POLL_S)
+            nodes = sorted(self._grid.get_node_ids())
+        return nodes
+
+    def _ask(
+        self, message_type: str, blob: bytes, nodes: list[int], stage: str
+    ) -> Iterator[tuple[int, Message | None]]:
+        """Yield every node's reply as it comes; None for those silent at the deadline."""
+        content = codec.to_message(blob)
+        messages = [
+            Message(content, dst_node_id=node, message_type=message_type, group_id=stage)
+            for node in nodes
+        ]
+        waiting = dict(zip(self._grid.push_messages(messages), nodes, strict=True))
+        until = time.monotonic() + self._deadline_s
+        self._progress(stage, 0, len(nodes))
+        while waiting and time.monotonic() < until:
+            heard = len(waiting)
+            for reply in self._grid.pull_messages(list(waiting)):
+                node = waiting.pop(reply.metadata.reply_to_message_id, None)
+                if node is not None:
+                    yield node, reply
+                    self._progress(stage, len(nodes) - len(waiting), len(nodes))
+            if len(waiting) == heard:
+                time.sleep(POLL_S)
+        for node in waiting.values():
+            yield node, None
+
+    def _read(self, reply: Message | None, record_type: type[codec.R]) -> "codec.R | str":
+        """Return the record in `reply`, or in words why there is none."""
+        if reply is None:
+            return f"no answer within {self._deadline_s:g} s"
+        if reply.has_error():
+            return reply.error.reason or f"Flower error {reply.error.code}"
+        try:
+            return codec.decode(codec.from_message(reply.content), record_type, self._shapes)
+        except CodecError as error:
+            return f"CodecError: {error}"
+
+    def _misfit(self, update: PrivateUpdate, request: RoundRequest, silo_id: str) -> str:
+        wanted = (silo_id, request.plan_digest, request.kind, request.round_num, request.attempt)
+        got = (
+            update.silo_id,
+            update.plan_digest,
+            update.kind,
+            update.round_num,
+            update.attempt,
+        )
+        return "" if got == wanted else "answered for another silo, plan or round"
+
+    def _require_quorum(self, present: int, dropped: list[Dropped], stage: str) -> None:
+        if present < self._plan.cohort.n_min:
+            reasons = "; ".join(f"{d.silo_id}: {d.reason}" for d in dropped[:3])
+            raise RoundError(
+                f"{stage}: {present} silos answered, the plan needs {self._plan.cohort.n_min}"
+                + (f" ({reasons})" if reasons else "")
+            )

@@ -3,8 +3,16 @@
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
+
+from fondaco.shared.catalogue import Catalogue
+from fondaco.shared.errors import ConfigError, DataError
+from fondaco.shared.vocabulary import Vocabulary
+
+ITEM_BITS = 32
+"""A customer-item pair is one int64: the customer's number, then so many bits of the item's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +39,27 @@ class Rows:
         matrix.sum_duplicates()
         matrix.data[:] = 1.0
         return matrix
+
+    def take(self, mask: NDArray[np.bool_]) -> "Rows":
+        """Return the rows where the (n_rows,) `mask` holds, in the same order."""
+        return Rows(
+            user_nums=self.user_nums[mask],
+            item_nums=self.item_nums[mask],
+            times=self.times[mask],
+        )
+
+    def sorted(self) -> "Rows":
+        """Return the rows sorted by customer, time and item."""
+        order = np.lexsort((self.item_nums, self.times, self.user_nums))
+        return Rows(
+            user_nums=self.user_nums[order],
+            item_nums=self.item_nums[order],
+            times=self.times[order],
+        )
+
+    def pair_keys(self) -> NDArray[np.int64]:
+        """Return (n_rows,) one number per customer-item pair, ordered as (customer, item)."""
+        return (self.user_nums << ITEM_BITS) | self.item_nums
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,3 +96,217 @@ class SiloDataset:
     def n_users(self) -> int:
         """Number of customers, those without training rows included."""
         return len(self.user_ids)
+
+
+def index_items(frame: pd.DataFrame) -> Catalogue:
+    """Return the public catalogue of a checked item table, sorted by item id.
+
+    Args:
+        frame: (n_items,) as `fondaco.client.sources.read_items` returns it.
+
+    Raises:
+        DataError: an id is empty or occurs twice.
+    """
+    frame = frame.sort_values("item_id", kind="stable")
+    return Catalogue(
+        items=Vocabulary(tuple(frame["item_id"])),
+        texts=tuple(frame["text"]),
+        categories=tuple(frame["category"]),
+        brands=tuple(frame["brand"]),
+        prices=frame["price"].to_numpy(dtype=np.float64),
+    )
+
+
+def index_interactions(frame: pd.DataFrame, items: Vocabulary) -> tuple[NDArray[np.str_], Rows]:
+    """Return the customers' ids (sorted, see `sorted_ids`) and the rows as numbers.
+
+    Args:
+        frame: (n_rows,) columns user_id, item_id and maybe time, without which the order
+            of the rows stands in.
+        items: ids of the public catalogue.
+
+    Raises:
+        DataError: an item is not in the catalogue.
+    """
+    user_codes, users = pd.factorize(frame["user_id"])
+    item_codes, item_ids = pd.factorize(frame["item_id"])
+    known = items.nums([str(i) for i in item_ids])
+    if (known < 0).any():
+        unknown = str(item_ids[int(np.argmin(known))])
+        row = int(np.argmax(item_codes == int(np.argmin(known))))
+        raise DataError(
+            f"row {row + 1}, column 'item_id': {unknown!r} is none of the catalogue's "
+            f"{len(items)} item ids"
+        )
+    user_ids = sorted_ids(np.asarray([str(u) for u in users], dtype=np.str_))
+    rank = {user_id: num for num, user_id in enumerate(user_ids.tolist())}
+    new_nums = np.fromiter((rank[str(u)] for u in users), dtype=np.int64, count=len(users))
+    times = (
+        frame["time"].to_numpy(dtype=np.float64)
+        if "time" in frame
+        else np.arange(len(frame), dtype=np.float64)
+    )
+    rows = Rows(user_nums=new_nums[user_codes], item_nums=known[item_codes], times=times)
+    return user_ids, rows.sorted()
+
+
+def sorted_ids(ids: NDArray[np.str_]) -> NDArray[np.str_]:
+    """Return (n,) `ids` sorted: shorter ones first, so that plain numbers are in their order."""
+    return ids[np.lexsort((ids, np.char.str_len(ids)))] if len(ids) else ids
+
+
+def split_by_time(
+    rows: Rows,
+    *,
+    silo_id: str,
+    user_ids: NDArray[np.str_],
+    n_items: int,
+    valid_from: float,
+    test_from: float,
+    keep_repeats: bool = False,
+) -> SiloDataset:
+    """Return the rows cut at two moments: train < valid_from <= valid < test_from <= test.
+
+    The history of a fold is everything before it, so the test history includes the
+    validation rows; models are still fitted on `train` alone.
+
+    Args:
+        rows: all rows of the silo.
+        silo_id: the data owner.
+        user_ids: (n_users,) ids of `rows.user_nums`.
+        n_items: size of the public catalogue.
+        valid_from: first moment of validation [days since 1970-01-01].
+        test_from: first moment of test, after `valid_from` [days since 1970-01-01].
+        keep_repeats: whether an item of the customer's history may be a target.
+
+    Raises:
+        ConfigError: `valid_from` is not before `test_from`.
+    """
+    if not valid_from < test_from:
+        raise ConfigError(f"{valid_from=} must be before {test_from=}")
+    train = rows.times < valid_from
+    test = rows.times >= test_from
+    return SiloDataset(
+        silo_id=silo_id,
+        user_ids=user_ids,
+        n_items=n_items,
+        train=rows.take(train),
+        valid=_fold(rows, train, ~train & ~test, keep_repeats),
+        test=_fold(rows, ~test, test, keep_repeats),
+    )
+
+
+def split_last_k(
+    rows: Rows,
+    *,
+    silo_id: str,
+    user_ids: NDArray[np.str_],
+    n_items: int,
+    k: int,
+    keep_repeats: bool = False,
+) -> SiloDataset:
+    """Return each customer's last `k` rows as test, the `k` before as validation.
+
+    A customer with at most 2 k rows has training rows only. Arguments as `split_by_time`.
+
+    Raises:
+        ConfigError: `k` is not positive.
+    """
+    if k < 1:
+        raise ConfigError(f"{k=} must be at least 1")
+    rows = rows.sorted()
+    counts = np.bincount(rows.user_nums, minlength=len(user_ids))
+    ends = np.cumsum(counts)[rows.user_nums]
+    from_end = ends - np.arange(len(rows))
+    enough = counts[rows.user_nums] > 2 * k
+    test = enough & (from_end <= k)
+    train = ~enough | (from_end > 2 * k)
+    return SiloDataset(
+        silo_id=silo_id,
+        user_ids=user_ids,
+        n_items=n_items,
+        train=rows.take(train),
+        valid=_fold(rows, train, ~train & ~test, keep_repeats),
+        test=_fold(rows, ~test, test, keep_repeats),
+    )
+
+
+def draw_hidden(
+    rows: Rows, users: NDArray[np.int64], rng: np.random.Generator, share: float = 0.2
+) -> NDArray[np.bool_]:
+    """Return (n_rows,) which rows are hidden: `share` of the distinct items of each customer.
+
+    Of n items round(share n) are hidden, at least one; customers are drawn in the order
+    of `users`. All rows of a hidden pair are hidden.
+    """
+    chosen = rows.take(np.isin(rows.user_nums, users))
+    pairs = chosen.pair_keys()
+    distinct = np.unique(pairs)
+    starts = np.searchsorted(distinct, np.sort(users) << ITEM_BITS)
+    ends = np.append(starts[1:], len(distinct))
+    place = np.searchsorted(np.sort(users), users)
+    hidden = []
+    for at in place:
+        mine = distinct[starts[at] : ends[at]]
+        if len(mine):
+            hidden.append(rng.permutation(mine)[: max(1, round(share * len(mine)))])
+    keys = np.concatenate(hidden) if hidden else np.zeros(0, dtype=np.int64)
+    return np.isin(rows.pair_keys(), keys)
+
+
+def hold_out_customers(
+    rows: Rows,
+    *,
+    silo_id: str,
+    user_ids: NDArray[np.str_],
+    n_items: int,
+    valid_users: NDArray[np.int64],
+    test_users: NDArray[np.int64],
+    hidden: NDArray[np.bool_],
+) -> SiloDataset:
+    """Return whole customers held out: their shown rows are history, the hidden ones targets.
+
+    Args:
+        rows: all rows of the silo.
+        silo_id: the data owner.
+        user_ids: (n_users,) ids of `rows.user_nums`.
+        n_items: size of the public catalogue.
+        valid_users: customers for validation, without training rows.
+        test_users: customers for test, without training rows.
+        hidden: (n_rows,) from `draw_hidden`; read for held-out customers only.
+
+    Raises:
+        ConfigError: a customer is in both groups.
+    """
+    if np.intersect1d(valid_users, test_users).size:
+        raise ConfigError("a held-out customer is for validation or test, never both")
+    valid = np.isin(rows.user_nums, valid_users)
+    test = np.isin(rows.user_nums, test_users)
+    return SiloDataset(
+        silo_id=silo_id,
+        user_ids=user_ids,
+        n_items=n_items,
+        train=rows.take(~valid & ~test),
+        valid=_fold(rows, valid & ~hidden, valid & hidden, keep_repeats=False),
+        test=_fold(rows, test & ~hidden, test & hidden, keep_repeats=False),
+    )
+
+
+def _fold(
+    rows: Rows, known: NDArray[np.bool_], ahead: NDArray[np.bool_], keep_repeats: bool
+) -> Fold:
+    """Return the fold with history `known` and targets the first row of each pair in `ahead`."""
+    history, future = rows.take(known), rows.take(ahead)
+    keys = future.pair_keys()
+    _, first = np.unique(keys, return_index=True)
+    target = np.zeros(len(future), dtype=np.bool_)
+    target[first] = True
+    if not keep_repeats:
+        target &= ~np.isin(keys, history.pair_keys())
+    targets = future.take(target)
+    users = np.unique(targets.user_nums)
+    return Fold(
+        user_nums=users,
+        history=history.take(np.isin(history.user_nums, users)),
+        targets=targets,
+    )

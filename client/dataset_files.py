@@ -1,0 +1,115 @@
+"""A silo's dataset <-> a folder: plain arrays and JSON, no pickle, checked when read."""
+
+import hashlib
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fondaco.shared.errors import DataError
+
+from .dataset import Fold, Rows, SiloDataset
+
+SCHEMA = 1
+_ROWS = ("train", "valid.history", "valid.targets", "test.history", "test.targets")
+_FIELDS = ("user_nums", "item_nums", "times")
+_ARRAYS = "rows.npz"
+_FACTS = "dataset.json"
+
+
+def save_silo(dataset: SiloDataset, folder: str | Path) -> None:
+    """Write `dataset` into `folder` (made if missing), readable by its owner alone."""
+    folder = Path(folder)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    arrays: dict[str, NDArray[np.generic]] = {
+        "user_ids": np.asarray(dataset.user_ids, dtype=np.str_),
+        "valid.user_nums": dataset.valid.user_nums,
+        "test.user_nums": dataset.test.user_nums,
+    }
+    for name, rows in zip(_ROWS, _all_rows(dataset), strict=True):
+        arrays |= {f"{name}.{field}": getattr(rows, field) for field in _FIELDS}
+    path = folder / _ARRAYS
+    with path.open("wb") as file:
+        path.chmod(0o600)
+        np.savez(file, allow_pickle=False, **arrays)
+    facts = {
+        "schema": SCHEMA,
+        "silo_id": dataset.silo_id,
+        "n_items": dataset.n_items,
+        "n_users": dataset.n_users,
+        "sha256": _sha256(path),
+    }
+    (folder / _FACTS).write_text(json.dumps(facts, ensure_ascii=False, indent=1), encoding="utf-8")
+
+
+def load_silo(folder: str | Path) -> SiloDataset:
+    """Return the dataset that `save_silo` wrote into `folder`.
+
+    Raises:
+        DataError: a file is missing, damaged, of another schema, or out of range.
+    """
+    folder = Path(folder)
+    path = folder / _ARRAYS
+    try:
+        facts = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
+        if facts["schema"] != SCHEMA:
+            raise DataError(f"{folder} has schema {facts['schema']}; this program reads {SCHEMA}")
+        if facts["sha256"] != _sha256(path):
+            raise DataError(f"{path} is damaged: its sha256 is not the one in {_FACTS}")
+        with np.load(path, allow_pickle=False) as arrays:
+            dataset = _assemble(facts["silo_id"], facts["n_items"], dict(arrays.items()))
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise DataError(f"{folder} holds no silo dataset: {error}") from error
+    _check_ranges(dataset, folder)
+    return dataset
+
+
+def _assemble(silo_id: str, n_items: int, arrays: dict[str, NDArray[np.generic]]) -> SiloDataset:
+    def rows(name: str) -> Rows:
+        return Rows(
+            user_nums=arrays[f"{name}.user_nums"].astype(np.int64, copy=False),
+            item_nums=arrays[f"{name}.item_nums"].astype(np.int64, copy=False),
+            times=arrays[f"{name}.times"].astype(np.float64, copy=False),
+        )
+
+    def fold(name: str) -> Fold:
+        return Fold(
+            user_nums=arrays[f"{name}.user_nums"].astype(np.int64, copy=False),
+            history=rows(f"{name}.history"),
+            targets=rows(f"{name}.targets"),
+        )
+
+    return SiloDataset(
+        silo_id=silo_id,
+        user_ids=arrays["user_ids"].astype(np.str_, copy=False),
+        n_items=n_items,
+        train=rows("train"),
+        valid=fold("valid"),
+        test=fold("test"),
+    )
+
+
+def _all_rows(dataset: SiloDataset) -> tuple[Rows, ...]:
+    return (
+        dataset.train,
+        dataset.valid.history,
+        dataset.valid.targets,
+        dataset.test.history,
+        dataset.test.targets,
+    )
+
+
+def _check_ranges(dataset: SiloDataset, folder: Path) -> None:
+    for name, rows in zip(_ROWS, _all_rows(dataset), strict=True):
+        if not len(rows.user_nums) == len(rows.item_nums) == len(rows.times):
+            raise DataError(f"{folder}: the columns of {name} differ in length")
+        for nums, limit in ((rows.user_nums, dataset.n_users), (rows.item_nums, dataset.n_items)):
+            if len(nums) and not (nums.min() >= 0 and nums.max() < limit):
+                raise DataError(f"{folder}: {name} holds a number outside 0 to {limit - 1}")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

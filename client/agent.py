@@ -45,12 +45,6 @@ class SiloHome:
         return self.folder / "outbox" / self._name / f"{round_num}-{kind}-{attempt}.bin"
 
 
-def plan_shapes(plan: RunPlan) -> Shapes:
-    """Return the array lengths that `plan` fixes for every record."""
-    dims = {event.kind: event.dim for event in plan.releases}
-    return Shapes(n_items=plan.n_items, head=plan.head, update_dims=dims)
-
-
 class SiloAgent:
     """One silo's side of a run.
 
@@ -78,7 +72,7 @@ class SiloAgent:
         self.model: GlobalModel | None = None
         self._home = home
         self._seed = seed
-        self._shapes = plan_shapes(plan)
+        self._shapes = Shapes.of_plan(plan)
 
     @property
     def silo_id(self) -> str:

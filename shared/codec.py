@@ -17,6 +17,7 @@ from flwr.app import ConfigRecord, RecordDict
 from numpy.typing import NDArray
 
 from .errors import CodecError
+from .privacy.plan import RunPlan
 from .records import GlobalModel, PrivateUpdate, RoundRequest, SiloStatus
 
 SCHEMA = 1
@@ -62,6 +63,12 @@ class Shapes:
     n_items: int
     head: int
     update_dims: Mapping[str, int]
+
+    @classmethod
+    def of_plan(cls, plan: RunPlan) -> "Shapes":
+        """Return the lengths that `plan` fixes."""
+        dims = {event.kind: event.dim for event in plan.releases}
+        return cls(n_items=plan.n_items, head=plan.head, update_dims=dims)
 
     def of(self, record_type: type[Record], kind: str) -> dict[str, ArraySpec]:
         """Return the arrays of a record about statistic `kind`.

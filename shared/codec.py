@@ -77,16 +77,20 @@ class Shapes:
             CodecError: the statistic is not in the plan.
         """
         if record_type is GlobalModel:
+            items, head = (self.n_items,), (self.head,)
             return {
-                "popularity": ArraySpec("<f4", (self.n_items,)),
-                "head": ArraySpec("<i8", (self.head,)),
-                "gram_factors": ArraySpec("<f4", (self.head, -1)),
-                "gram_diagonal": ArraySpec("<f4", (self.head,)),
-                "item_in": ArraySpec("<f4", (self.n_items, -1)),
-                "item_out": ArraySpec("<f4", (self.n_items, -1)),
-                "spectrum": ArraySpec("<f4", (self.head,)),
+                "noisy_popularity": ArraySpec("<f4", items),
+                "popularity": ArraySpec("<f4", items),
+                "head": ArraySpec("<i8", head),
+                "head_popularity": ArraySpec("<f4", head),
+                "gram_factors": ArraySpec("<f4", (*head, -1)),
+                "gram_diagonal": ArraySpec("<f4", head),
+                "gram_top": ArraySpec("<f4", head),
+                "kernel_weights": ArraySpec("<f4", (-1,)),
+                "item_in": ArraySpec("<f4", (*head, -1)),
+                "item_out": ArraySpec("<f4", (*items, -1)),
+                "spectrum": ArraySpec("<f4", head),
                 "noise_edge": ArraySpec("<f4", ()),
-                "ridge": ArraySpec("<f4", ()),
             }
         if record_type is SiloStatus:
             return {}

@@ -48,25 +48,31 @@ class GlobalModel:
     """What all silos learned together: post-processing of released sums and public facts.
 
     Attributes:
-        popularity: (n_items,) float32, de-noised weight of each item [customers, 1/sqrt(n_u)].
+        noisy_popularity: (n_items,) float32, as released: sums of 1 / sqrt(n_u) plus noise.
+        popularity: (n_items,) float32, the same de-noised.
         head: (n_head,) items of the Gram, most popular first.
-        gram_factors: (n_head, rank) float32; F F^T is the de-noised Gram of the head.
-        gram_diagonal: (n_head,) float32, de-noised diagonal.
-        item_in: (n_items, rank) float32; a history's rows of it are added up ...
+        head_popularity: (n_head,) float32, refined by the Gram.
+        gram_factors: (n_head, rank) float32 F; F F^T is the part of the Gram above the noise.
+        gram_diagonal: (n_head,) float32, what is added on the diagonal.
+        gram_top: (n_head,) float32, the Gram's first direction times the root of its strength.
+        kernel_weights: (n_blocks,) float32, weight of each public feature block.
+        item_in: (n_head, rank) float32; a history's rows of it are added up ...
         item_out: (n_items, rank) float32; ... and multiplied with these to score all items.
-        noise_edge: largest eigenvalue that noise alone would show [1].
         spectrum: (n_head,) float32, eigenvalues of the noisy Gram, largest first [1].
-        ridge: what was added to the Gram's diagonal before the solve [1].
+        noise_edge: () float32, largest eigenvalue that noise alone would show [1].
     """
 
     plan_digest: str
     catalogue_digest: str
+    noisy_popularity: NDArray[np.float32]
     popularity: NDArray[np.float32]
     head: NDArray[np.int64]
+    head_popularity: NDArray[np.float32]
     gram_factors: NDArray[np.float32]
     gram_diagonal: NDArray[np.float32]
+    gram_top: NDArray[np.float32]
+    kernel_weights: NDArray[np.float32]
     item_in: NDArray[np.float32]
     item_out: NDArray[np.float32]
     spectrum: NDArray[np.float32]
     noise_edge: NDArray[np.float32]
-    ridge: NDArray[np.float32]

@@ -1,0 +1,90 @@
+"""Where a simulation keeps what both ends read: plan, catalogue, silos, seed."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from .catalogue import Catalogue, load_catalogue, save_catalogue
+from .errors import ConfigError
+from .privacy.plan import RunPlan
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folder of one simulated run.
+
+    `plan.json`, `catalogue.json` and `run.json` are written once by `prepare`; `silos/` holds
+    each silo's data (only where processes other than the simulation's need it, or with
+    `--keep-silos`), `ledgers/` each silo's ledger, `checkpoints/` the finished rounds,
+    `model.safetensors` the global model.
+    """
+
+    folder: Path
+
+    @property
+    def checkpoints(self) -> Path:
+        """Finished rounds."""
+        return self.folder / "checkpoints"
+
+    @property
+    def model(self) -> Path:
+        """The global model."""
+        return self.folder / "model.safetensors"
+
+    def silo(self, silo_id: str) -> Path:
+        """The folder of one silo's data and personal model."""
+        return self.folder / "silos" / quote(silo_id, safe=" ")
+
+    def prepare(self, plan: RunPlan, catalogue: Catalogue, silo_ids: list[str], seed: int) -> None:
+        """Write what both ends read; a folder prepared for the same plan is left as it is.
+
+        Raises:
+            ConfigError: the folder belongs to another run.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        facts = {"schema": SCHEMA, "plan": plan.digest, "silos": silo_ids, "seed": seed}
+        path = self.folder / "run.json"
+        if path.is_file():
+            if json.loads(path.read_text(encoding="utf-8")) != facts:
+                raise ConfigError(
+                    f"{self.folder} holds another run (other settings, data or code); "
+                    "choose another --out folder or remove it"
+                )
+            return
+        (self.folder / "plan.json").write_text(plan.to_json(), encoding="utf-8")
+        save_catalogue(catalogue, self.folder / "catalogue.json")
+        path.write_text(json.dumps(facts), encoding="utf-8")
+
+    def read_plan(self) -> RunPlan:
+        """Return the plan.
+
+        Raises:
+            ConfigError: the folder was not prepared, or its plan cannot be read.
+        """
+        return RunPlan.from_json(self._read("plan.json"))
+
+    def read_catalogue(self, plan: RunPlan) -> Catalogue:
+        """Return the catalogue that `plan` names.
+
+        Raises:
+            DataError: it is missing or another one.
+        """
+        return load_catalogue(self.folder / "catalogue.json", plan.catalogue_digest)
+
+    def read_silos(self) -> tuple[list[str], int]:
+        """Return the silo ids in order, and the seed.
+
+        Raises:
+            ConfigError: the folder was not prepared.
+        """
+        facts = json.loads(self._read("run.json"))
+        return list(facts["silos"]), int(facts["seed"])
+
+    def _read(self, name: str) -> str:
+        path = self.folder / name
+        if not path.is_file():
+            raise ConfigError(f"{path} does not exist; prepare it with fondaco-simulate prepare")
+        return path.read_text(encoding="utf-8")

@@ -80,45 +80,6 @@ def make_app(job: Job, done: Callable[[Outcome], None]) -> ServerApp:
     """Return a ServerApp that runs `job` and hands its outcome to `done`."""
     server_app = ServerApp()
 
-    @server_app.main()
-    def main(grid: Grid, context: Context) -> None:
-        del context  # nothing that matters may come from a run config
-        done(run_job(grid, job))
-
-    return server_app
-
-
-app = ServerApp()
-
-    @server_app.main()
-    def main(grid: Grid, context: Context) -> None:
-        del context  # nothing that matters may come from a run config
-        done(run_job(grid, job))
-
-    return server_app
-
-
-def _round(
-    coordinator: Coordinator,
-    checkpoints: Checkpoints,
-    cohort: Cohort,
-    kind: str,
-    round_num: int,
-    head: "Callable[[], np.ndarray[tuple[int], np.dtype[np.int64]]]",
-) -> RoundResult:
-    finished = checkpoints.load(round_num)
-    if finished is None:
-        finished = coordinator.collect(cohort, kind, round_num, head())
-        checkpoints.save(finished)
-    return finished
-
-
-def _no_head() -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
-    return np.empty(0, dtype=np.int64)
-
-
-app = ServerApp()
-
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:

@@ -39,9 +39,11 @@ class SyntheticSpec:
     n_topics: int = 32
     dim: int = 16
     """Size of the item factors."""
-    zipf_items: float = 0.8
+    zipf_items: float = 0.6
+    """Item popularity falls as rank to the power of minus this [1]."""
     zipf_silos: float = 1.0
-    taste: float = 2.0
+    """Customers of a silo, likewise [1]."""
+    taste: float = 3.0
     """Standard deviation of an item's log pull over topics; 0 leaves popularity alone."""
     late_items: float = 0.2
     """Share of items launched during the year, the others before it."""

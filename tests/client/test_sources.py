@@ -142,3 +142,10 @@ def test_bad_item_row_is_refused(tmp_path, row):
     path = csv(tmp_path, f"item_id,text,price\nb,y,1\n{row}\n", "items.csv")
     with pytest.raises(DataError, match=r"items\.csv line 3, column '(price|item_id)'"):
         read_items(path)
+
+
+@pytest.mark.parametrize("raw", [b"K\xe4se,x", b'"a"b,x', b"a\0,x,y"])
+def test_unreadable_csv_line_is_named(tmp_path, raw):
+    (tmp_path / "orders.csv").write_bytes(b"user_id,item_id\na,b\n" + raw + b"\n")
+    with pytest.raises(DataError, match=r"orders\.csv line 3 "):
+        read_interactions(tmp_path / "orders.csv")

@@ -244,9 +244,8 @@ def _natural(market: Marketplace, user_ids: NDArray[np.str_], silos: SilosConfig
         raise ConfigError(f"{market.name} has no natural silos; set silos.partition to 'hash'")
     frame = market.interactions
     names = np.array(frame["silo_id"].cat.categories.tolist(), dtype=object)
-    home = _main_silo(frame, names)
-    by_user = dict(zip(frame["user_id"].cat.categories, home, strict=True))
-    homes = [str(by_user[user_id]) for user_id in user_ids.tolist()]
+    by_user = _main_silos(frame, names)
+    homes = [by_user[user_id] for user_id in user_ids.tolist()]
     joined = _join_small(Counter(homes), silos.min_users)
     homes = [joined.get(silo_id, silo_id) for silo_id in homes]
     listed = set(homes) | ({str(n) for n in names} - set(joined) if silos.count else set())
@@ -255,16 +254,17 @@ def _natural(market: Marketplace, user_ids: NDArray[np.str_], silos: SilosConfig
     return Homes(silo_ids=silo_ids, user_silos=np.array([number[h] for h in homes]))
 
 
-def _main_silo(frame: pd.DataFrame, names: NDArray[np.object_]) -> NDArray[np.object_]:
-    """Return (n user categories,) the silo with most rows, the smallest id among equals."""
+def _main_silos(frame: pd.DataFrame, names: NDArray[np.object_]) -> dict[str, str]:
+    """Return customer -> the silo with most rows, the smallest id among equals."""
     rank = np.argsort(np.argsort(names))
     users = frame["user_id"].cat.codes.to_numpy(dtype=np.int64)
     silos = rank[frame["silo_id"].cat.codes.to_numpy(dtype=np.int64)]
     pairs, counts = np.unique(users * len(names) + silos, return_counts=True)
     order = np.lexsort((pairs % len(names), -counts, pairs // len(names)))
     pairs = pairs[order]
-    _, first = np.unique(pairs // len(names), return_index=True)
-    return np.asarray(np.sort(names)[pairs[first] % len(names)])
+    found, first = np.unique(pairs // len(names), return_index=True)
+    user_ids = frame["user_id"].cat.categories[found]
+    return dict(zip(user_ids, np.sort(names)[pairs[first] % len(names)], strict=True))
 
 
 def _join_small(sizes: Mapping[str, int], min_users: int) -> dict[str, str]:

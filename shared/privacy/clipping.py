@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from ..errors import ConfigError, PrivacyError
 from .contribution import Histories
+from .plan import MAX_GRID
 
-MAX_GRID = 2**24
 _BATCH = 4096
 
 
@@ -108,7 +108,7 @@ def _weights_by_length(
     for row, n in enumerate(distinct.tolist()):
         weight, squared_norm = weigh(n) if n else (0, 0)
         if squared_norm > grid**2:
-            raise PrivacyError(f"a contribution of norm^2 {squared_norm} exceeds {grid}^2")
+            raise PrivacyError(f"a contribution exceeds the bound {grid}")
         table[row] = weight
     return table[position]
 

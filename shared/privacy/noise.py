@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 from numpy.typing import NDArray
 
 from ..errors import ConfigError
+from .plan import MAX_STDDEV_GRID
 
 _CHUNK = 1 << 16
 
@@ -43,12 +44,13 @@ class NoiseStream:
         """Return (dim,) rounded Gaussians [grid units].
 
         Raises:
-            ConfigError: `stddev_grid` is not positive.
+            ConfigError: `stddev_grid` is not positive, or so large that float64 no longer
+                reaches every integer around it.
 
         Source: Box & Muller 1958; two keystream words make the radius' uniform.
         """
-        if stddev_grid <= 0:
-            raise ConfigError(f"{stddev_grid=} must be > 0")
+        if not 0 < stddev_grid <= MAX_STDDEV_GRID:
+            raise ConfigError(f"{stddev_grid=} must lie between 1 and {MAX_STDDEV_GRID}")
         noise = np.empty(dim, dtype=np.int64)
         for start in range(0, dim, _CHUNK):
             size = min(_CHUNK, dim - start)

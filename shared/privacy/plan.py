@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from ..errors import ConfigError, RefusalError
 from . import accountant
@@ -14,12 +14,24 @@ from .events import PrivacyEvent
 
 SCHEMA = 1
 GRID = 2**20
+MAX_GRID = 2**24
 SHARES_TOTAL = 1_000_000
 SMALL_COHORT = 5
 MIN_STDDEV_GRID = 100
+MAX_STDDEV_GRID = 2**40
 
 Trust = Literal["aggregate", "silo"]
 Mode = Literal["simulation", "deploy"]
+
+_KNOWN_TERMS: Mapping[str, tuple[object, ...]] = {
+    "schema": (SCHEMA,),
+    "unit": ("customer-at-silo",),
+    "adjacency": ("add-or-remove-one",),
+    "max_silos_per_customer": (1,),
+    "trust": get_args(Trust),
+    "secure_aggregation": ("simulated", "none"),
+    "mode": get_args(Mode),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +102,10 @@ class RunPlan:
         head: items of the Gram.
         code_digest: hash of the `client` and `shared` code that may run it.
         public: further public facts (split dates, declared number of customers), as text.
+
+    Raises:
+        ConfigError: a term is unknown to this code, a release carries less noise than its
+            guarantee rests on, or the plan costs more than it says.
     """
 
     schema: int = SCHEMA
@@ -113,19 +129,40 @@ class RunPlan:
     public: Mapping[str, str]
 
     def __post_init__(self) -> None:
-        if self.schema != SCHEMA:
-            raise ConfigError(f"plan schema {self.schema} is unknown; this code reads {SCHEMA}")
-        total = sum(event.share_ppm for event in self.releases)
-        if total != SHARES_TOTAL:
-            raise ConfigError(f"shares of the releases sum to {total} ppm, not {SHARES_TOTAL}")
+        for name, known in _KNOWN_TERMS.items():
+            if getattr(self, name) not in known:
+                raise ConfigError(f"{name}={getattr(self, name)!r} must be one of {known}")
+        _check_shares(self.releases)
         for event in self.releases:
-            if min(event.stddev_grid, event.silo_stddev_grid) < MIN_STDDEV_GRID:
-                raise ConfigError(f"noise of {event.kind} is too coarse on the grid {self.grid}")
+            self._check_noise(event)
+        self._check_cost()
         if self.mode == "deploy" and self.trust == "aggregate":
             raise ConfigError(
                 "trust='aggregate' needs secure aggregation, which exists only in simulations so "
                 "far; use trust='silo'"
             )
+
+    def _check_noise(self, event: PrivacyEvent) -> None:
+        if event.sens_grid != self.grid or not 0 < self.grid <= MAX_GRID:
+            raise ConfigError(f"{event.kind} has the sensitivity {event.sens_grid}, not the grid's")
+        low, high = sorted([event.stddev_grid, event.silo_stddev_grid])
+        if low < MIN_STDDEV_GRID or high > MAX_STDDEV_GRID:
+            raise ConfigError(
+                f"noise of {event.kind} must lie between {MIN_STDDEV_GRID} and {MAX_STDDEV_GRID}"
+            )
+        if event.silo_stddev_grid < self.cohort.silo_stddev(event.stddev_grid, self.trust):
+            raise ConfigError(f"silos add less noise to {event.kind} than its guarantee rests on")
+
+    def _check_cost(self) -> None:
+        """Hold the claims against the releases: who wrote the plan need not be trusted."""
+        delta = float(self.target_delta)
+        if not (0 < delta < 1 and Fraction(self.order) > 1):
+            raise ConfigError(f"delta {self.target_delta} or order {self.order} is out of range")
+        if self.budget_units != sum(self.cost(event) for event in self.releases):
+            raise ConfigError(f"a budget of {self.budget_units} is not what the releases cost")
+        epsilon = accountant.epsilon_pld(self.multipliers, delta)
+        if not epsilon <= float(self.target_epsilon):
+            raise ConfigError(f"the releases cost epsilon {epsilon:.4f}, not {self.target_epsilon}")
 
     def event_for(self, kind: str, round_num: int) -> PrivacyEvent:
         """Return the planned release of `kind` in `round_num`.
@@ -182,13 +219,21 @@ class RunPlan:
             raw["cohort"] = Cohort(**raw["cohort"])
             raw["releases"] = tuple(PrivacyEvent(**event) for event in raw["releases"])
             return cls(**raw)
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, ArithmeticError) as error:
             raise ConfigError(f"this is no plan of schema {SCHEMA}: {error}") from error
 
     @property
     def digest(self) -> str:
         """SHA-256 of the canonical text, as `sha256:...`."""
         return f"sha256:{hashlib.sha256(self.to_json().encode()).hexdigest()}"
+
+
+def _check_shares(releases: Sequence[PrivacyEvent]) -> None:
+    total = sum(event.share_ppm for event in releases)
+    if total != SHARES_TOTAL or any(event.share_ppm <= 0 for event in releases):
+        raise ConfigError(f"shares of the releases sum to {total} ppm, not {SHARES_TOTAL}")
+    if len({(event.kind, event.round_num) for event in releases}) != len(releases):
+        raise ConfigError("the plan names a release twice")
 
 
 def canonical_json(body: object) -> str:

@@ -10,17 +10,28 @@ from ..errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class Histories:
-    """Distinct items of each customer; made by `bound_contributions`.
+    """Distinct items of each customer; usually made by `bound_contributions`.
 
     Attributes:
         indptr: (n_users + 1,) customer u owns `item_nums[indptr[u]:indptr[u + 1]]`.
         item_nums: (n_pairs,) ascending and distinct within a customer, all < n_items.
         n_items: length of the public catalogue.
+
+    Raises:
+        ConfigError: the arrays are not so (the bounds of `clipping` rest on it).
     """
 
     indptr: NDArray[np.int64]
     item_nums: NDArray[np.int64]
     n_items: int
+
+    def __post_init__(self) -> None:
+        items, bounds = self.item_nums, self.indptr
+        sound = len(bounds) > 0 and bounds[0] == 0 and bounds[-1] == len(items)
+        sound = sound and bool(np.all(self.lengths >= 0))
+        sound = sound and bool(np.all((items >= 0) & (items < self.n_items)))
+        if not sound or np.any(np.diff(self.user_nums() * self.n_items + items) <= 0):
+            raise ConfigError("a customer's items must be distinct, ascending and in the catalogue")
 
     @property
     def n_users(self) -> int:
@@ -73,7 +84,7 @@ def bound_contributions(
         ConfigError: a customer number is out of range (a bug in the caller, not data).
     """
     if np.any((user_nums < 0) | (user_nums >= n_users)):
-        raise ConfigError(f"customer numbers must lie in [0, {n_users})")
+        raise ConfigError("a customer number is out of range")
     known = (item_nums >= 0) & (item_nums < n_items)
     pairs = np.unique(user_nums[known].astype(np.int64) * n_items + item_nums[known])
     counts = np.bincount(pairs // n_items, minlength=n_users)

@@ -120,8 +120,14 @@ class Ledger:
             empty = not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
             db.close()
             if not empty:
-                return cls(path, plan)
+                return cls(path, plan)._owned_by(silo_id)
         return cls.create(path, silo_id, plan)
+
+    def _owned_by(self, silo_id: str) -> Self:
+        if self.silo_id != silo_id:
+            self._db.close()
+            raise LedgerError(f"{self._path} belongs to another silo than {silo_id!r}")
+        return self
 
     def __enter__(self) -> Self:
         return self
@@ -157,8 +163,7 @@ class Ledger:
         """
         event = self._plan.event_for(kind, round_num)
         cost = self._plan.cost(event)
-        with _transaction(self._db, self._path):
-            self._catch_up()
+        with self._writing():
             known = self._find("DEBIT", kind, round_num, attempt)
             left = self._plan.budget_units - self.spent_units()
             if known is None and cost <= left:
@@ -185,11 +190,14 @@ class Ledger:
 
         Raises:
             BudgetError: another blob was released under this debit.
+            LedgerError: this ledger holds no such debit.
         """
         digest = f"sha256:{hashlib.sha256(blob).hexdigest()}"
         key = debit.event.kind, debit.event.round_num, debit.attempt
-        with _transaction(self._db, self._path):
-            self._catch_up()
+        with self._writing():
+            paid = self._find("DEBIT", *key)
+            if paid is None or (paid["seq"], self.silo_id) != (debit.seq, debit.silo_id):
+                raise LedgerError(f"{self._path} holds no such debit, nothing was released")
             done = self._find("RELEASE", *key)
             if done is None:
                 self._write(
@@ -208,9 +216,20 @@ class Ledger:
 
     def refuse(self, kind: str, round_num: int, attempt: int, reason: str) -> None:
         """Write down that a request was refused and why (public facts only)."""
-        with _transaction(self._db, self._path):
-            self._catch_up()
+        with self._writing():
             self._write({"type": "REFUSAL", **_key(kind, round_num, attempt), "reason": reason})
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Run the body in one transaction; what it wrote is forgotten if it is not kept."""
+        known = len(self._records)
+        try:
+            with _transaction(self._db, self._path):
+                self._catch_up()
+                yield
+        except BaseException:
+            del self._records[known:]
+            raise
 
     def _catch_up(self) -> None:
         """Read records that another connection appended since we looked."""

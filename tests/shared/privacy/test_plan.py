@@ -85,7 +85,7 @@ def test_plan_digest_changes_with_any_promise(plan, make_plan):
 
 
 def test_plan_text_holds_no_float(plan):
-    json.loads(plan.to_json(), parse_float=lambda text: pytest.fail(text))
+    json.loads(plan.to_json(), parse_float=pytest.fail)
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,12 @@ import hypothesis.extra.numpy as hnp
 import ir_measures
 import numpy as np
 import pytest
-from fondaco.shared import metrics
-from fondaco.shared.errors import ConfigError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix, random_array
+
+from fondaco.shared import metrics
+from fondaco.shared.errors import ConfigError
 
 
 def _empty(shape):

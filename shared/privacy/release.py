@@ -35,9 +35,14 @@ def release(total: ClippedSum, debit: Debit, noise: NoiseStream) -> PrivateUpdat
     """Return `total` plus fresh noise at the scale that `debit` paid for.
 
     Raises:
-        RefusalError: the sum's length or sensitivity is not the planned one.
+        RefusalError: the sum's length, dtype or sensitivity is not the planned one, or the
+            debit has served a release already.
     """
     event = debit.event
+    if debit.released:
+        raise RefusalError(f"{event.kind} was released under this debit; send the same bytes")
+    if total.values.dtype != np.int64:
+        raise RefusalError(f"{event.kind} holds {total.values.dtype}, but only integers leave")
     if len(total.values) != event.dim or total.sens_grid != event.sens_grid:
         raise RefusalError(
             f"{event.kind} of length {len(total.values)} and sensitivity {total.sens_grid} was "

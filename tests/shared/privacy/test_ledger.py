@@ -1,5 +1,4 @@
 import hashlib
-import itertools
 import json
 import os
 import resource
@@ -62,8 +61,8 @@ def ledger(path, plan):
 
 @pytest.fixture(scope="module")
 def long_plan(make_plan):
-    """A hundred releases, to have something to be killed in."""
-    return make_plan([("popularity", 10_000, 5)] * 100, epsilon=0.2)
+    """Forty releases, to have something to be killed in."""
+    return make_plan([("popularity", 25_000, 5)] * 40, epsilon=0.2)
 
 
 def test_new_ledger_holds_who_and_what_was_agreed(ledger, plan):
@@ -302,9 +301,10 @@ def test_records_hold_no_customer_count_or_seed(ledger):
     assert not any(word in text for word in ("n_users", "n_customers", '"seed"', "user_id"))
 
 
-def _release_until_killed(path, plan, outside):
+def _release_all(path, plan, outside, ready):
     """Debit, compute, record, send: `outside` is what the rest of the world has seen."""
     with Ledger.open_or_create(path, "north", plan) as ledger:
+        os.write(ready, b"!")
         for event in plan.releases:
             debit = ledger.debit(event.kind, event.round_num)
             if not debit.released:
@@ -314,28 +314,32 @@ def _release_until_killed(path, plan, outside):
 
 
 def test_kill_at_any_point_leaves_no_release_without_a_debit(tmp_path, path, long_plan):
-    pauses = itertools.cycle([0.0, 0.007, 0.031, 0.013, 0.055, 0.002, 0.021])
     sent = tmp_path / "sent"
     outside = os.open(sent, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+    opened, ready = os.pipe()
     long_plan.epsilons()  # so that no child spends its life on accounting
-    for _ in range(20):
-        child = _in_child(lambda: _release_until_killed(path, long_plan, outside))
-        time.sleep(next(pauses))
-        os.kill(child, signal.SIGKILL)
+    for num in range(21):
+        child = _in_child(lambda: _release_all(path, long_plan, outside, ready))
+        if num % 4:
+            os.read(opened, 1)
+        if num < 20:
+            time.sleep(0.0011 * (num * 7 % 20))
+            os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-    os.close(outside)
-    with Ledger.open_or_create(path, "north", long_plan) as ledger:
+    for handle in (outside, opened, ready):
+        os.close(handle)
+    with Ledger(path, long_plan) as ledger:
         records = ledger.records()
-        debits = {r["seq"]: r["round_num"] for r in records if r["type"] == "DEBIT"}
-        released = {
-            f"{r['round_num']} {r['blob']}": debits[r["debit_seq"]]
-            for r in records
-            if r["type"] == "RELEASE"
-        }
+    debits = {r["seq"]: r["round_num"] for r in records if r["type"] == "DEBIT"}
+    released = {
+        f"{r['round_num']} {r['blob']}": debits[r["debit_seq"]]
+        for r in records
+        if r["type"] == "RELEASE"
+    }
     seen = sent.read_text().splitlines()
-    assert len(seen) == len(set(seen)) > 0
+    assert len(seen) == len(set(seen)) >= 20
     assert set(seen) <= set(released)
-    assert len(set(released.values())) == len(released) <= len(debits)
+    assert len(set(released.values())) == len(released) == len(debits) == 40
 
 
 def test_full_disk_refuses_clearly_and_recovers_without_a_free_release(path, plan):

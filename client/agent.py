@@ -1,7 +1,10 @@
 """SiloAgent: owns a silo's data, ledger and outbox, and answers rounds of its own plan only."""
 
+import fcntl
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +14,7 @@ import numpy as np
 
 from fondaco.shared import codec
 from fondaco.shared.codec import Shapes
-from fondaco.shared.errors import BudgetError, FondacoError, RefusalError
+from fondaco.shared.errors import BudgetError, CodecError, LedgerError, PrivacyError, RefusalError
 from fondaco.shared.privacy.contribution import Histories, bound_contributions
 from fondaco.shared.privacy.ledger import Debit, Ledger
 from fondaco.shared.privacy.noise import NoiseStream
@@ -33,16 +36,22 @@ class SiloHome:
 
     @property
     def _name(self) -> str:
-        return quote(self.silo_id, safe=" ")
+        name = quote(self.silo_id, safe=" ")
+        return name if name[:1] != "." else f"%2E{name[1:]}"
 
     @property
     def ledger(self) -> Path:
         """The silo's SQLite ledger."""
         return self.folder / "ledgers" / f"{self._name}.db"
 
+    @property
+    def sent(self) -> Path:
+        """The folder of everything released."""
+        return self.folder / "outbox" / self._name
+
     def outbox(self, kind: str, round_num: int, attempt: int) -> Path:
         """The bytes released in one round."""
-        return self.folder / "outbox" / self._name / f"{round_num}-{kind}-{attempt}.bin"
+        return self.sent / f"{round_num}-{kind}-{attempt}.bin"
 
 
 class SiloAgent:
@@ -55,7 +64,8 @@ class SiloAgent:
         seed: reproducible noise, simulations only; None draws from the operating system.
 
     Raises:
-        RefusalError: a seed outside of a simulation, or a plan for other code.
+        RefusalError: a seed outside of a simulation, or a plan for other code or for statistics
+            that this code cannot compute.
     """
 
     def __init__(
@@ -67,6 +77,9 @@ class SiloAgent:
             raise RefusalError(
                 f"the plan was made for code {plan.code_digest[:19]}, this is {code_digest()[:19]}"
             )
+        unknown = {event.kind for event in plan.releases} - set(STATISTICS)
+        if unknown:
+            raise RefusalError(f"the plan releases {sorted(unknown)}; known: {sorted(STATISTICS)}")
         self.dataset = dataset
         self.plan = plan
         self.model: GlobalModel | None = None
@@ -81,7 +94,7 @@ class SiloAgent:
 
     def status(self) -> bytes:
         """Return an encoded `SiloStatus`; opens the ledger, creating it on first contact."""
-        with self._open_ledger() as ledger:
+        with self._alone(), self._open_ledger() as ledger:
             head = ledger.head()
         return codec.encode(
             SiloStatus(
@@ -105,16 +118,16 @@ class SiloAgent:
             BudgetError: the budget does not cover it, or the released bytes are lost.
         """
         request = codec.decode(blob, RoundRequest, self._shapes)
-        with self._open_ledger() as ledger:
+        with self._alone(), self._open_ledger() as ledger:
             try:
                 self._check(request)
                 debit = ledger.debit(request.kind, request.round_num, request.attempt)
+                if debit.released:
+                    return self._sent_before(debit, ledger)
+                return self._release(request, debit, ledger)
             except RefusalError as error:
                 ledger.refuse(request.kind, request.round_num, request.attempt, str(error))
                 raise
-            if debit.released:
-                return self._sent_before(debit)
-            return self._release(request, debit, ledger)
 
     def receive(self, blob: bytes) -> None:
         """Take over an encoded `GlobalModel` of this plan.
@@ -128,8 +141,8 @@ class SiloAgent:
         if (model.plan_digest, model.catalogue_digest) != wanted:
             raise RefusalError("the global model belongs to another plan or catalogue")
         self.model = model
-        for event in self.plan.releases:
-            self._home.outbox(event.kind, event.round_num, 1).unlink(missing_ok=True)
+        for path in self._home.sent.glob("*.bin"):
+            path.unlink(missing_ok=True)
 
     @cached_property
     def _histories(self) -> Histories:
@@ -138,7 +151,22 @@ class SiloAgent:
             rows.user_nums, rows.item_nums, self.dataset.n_users, self.plan.n_items
         )
 
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Wait for this silo's other agents: two at once would overwrite each other's outbox."""
+        self._home.sent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(self._home.sent / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
+
     def _open_ledger(self) -> Ledger:
+        if not self._home.ledger.is_file() and any(self._home.sent.glob("*.bin")):
+            raise LedgerError(
+                f"{self._home.ledger} is gone but numbers were released under it; restore it"
+            )
         return Ledger.open_or_create(self._home.ledger, self.silo_id, self.plan)
 
     def _check(self, request: RoundRequest) -> None:
@@ -159,11 +187,12 @@ class SiloAgent:
         ledger.record_release(debit, blob, noise.source)
         return blob
 
-    def _sent_before(self, debit: Debit) -> bytes:
+    def _sent_before(self, debit: Debit, ledger: Ledger) -> bytes:
         event = debit.event
         path = self._home.outbox(event.kind, event.round_num, debit.attempt)
         blob = path.read_bytes() if path.is_file() else b""
         if f"sha256:{hashlib.sha256(blob).hexdigest()}" != debit.released:
+            ledger.refuse(event.kind, event.round_num, debit.attempt, "the released bytes are gone")
             raise BudgetError(
                 f"{event.kind} of round {event.round_num} was released and its bytes are gone; "
                 "releasing again would spend the budget twice"
@@ -178,8 +207,11 @@ class SiloAgent:
 
 
 def public_reason(error: Exception) -> str:
-    """Return what may be said about a failure outside of the silo: never a foreign text."""
-    if isinstance(error, FondacoError):
+    """Return what may be said about a failure outside of the silo: public facts only.
+
+    Other errors, ours included, may quote cells of a table or count customers.
+    """
+    if isinstance(error, CodecError | PrivacyError):
         return f"{type(error).__name__}: {error}"
     return f"{type(error).__name__} (details stay at the silo)"
 
@@ -192,3 +224,8 @@ def _write_durably(path: Path, blob: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -76,6 +76,22 @@ class Fold:
     history: Rows
     targets: Rows
 
+    def history_matrix(self, n_items: int) -> csr_matrix:
+        """Return (n_eval, n_items) 0/1, rows in the order of `user_nums`."""
+        return self._matrix(self.history, n_items)
+
+    def target_matrix(self, n_items: int) -> csr_matrix:
+        """Return (n_eval, n_items) 0/1, rows in the order of `user_nums`."""
+        return self._matrix(self.targets, n_items)
+
+    def _matrix(self, rows: Rows, n_items: int) -> csr_matrix:
+        local = Rows(
+            user_nums=np.searchsorted(self.user_nums, rows.user_nums),
+            item_nums=rows.item_nums,
+            times=rows.times,
+        )
+        return local.incidence(len(self.user_nums), n_items)
+
 
 @dataclass(frozen=True, kw_only=True)
 class SiloDataset:

@@ -8,13 +8,31 @@ import difflib
 import tomllib
 import types
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from .errors import ConfigError
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FusionConfig:
+    """How a silo combines global, own and content scores; read at home only."""
+
+    fuser: Literal["weighted", "rank", "stacked"] = "weighted"
+    """A name of `shared/fusion`."""
+    personal: Literal["own", "dp-only"] = "own"
+    """`own`: the silo's exact statistics join in at home; `dp-only`: they never do."""
+    content: bool = True
+    """Whether public item features take part."""
+    half_life_days: float = 0.0
+    """Age at which a history row counts half; 0 where times are no clock [days]."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.half_life_days < float("inf"):
+            raise ConfigError(f"fusion.half_life_days={self.half_life_days} must be >= 0")
 
 
 def read_toml(path: Path) -> dict[str, Any]:

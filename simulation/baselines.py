@@ -47,18 +47,21 @@ _BATCH_CELLS = 8_000_000
 _TIE_BREAK = 1e-6
 
 
-def rank_by(scorer: Scorer, history: csr_matrix, k: int) -> NDArray[np.int64]:
+def rank_by(
+    scorer: Scorer, history: csr_matrix, k: int, mask: csr_matrix | None = None
+) -> NDArray[np.int64]:
     """Return (n_users, k) item numbers as `rank_topk` does, scoring a few customers at a time.
 
     Args:
         scorer: from a `Fit`.
-        history: (n_users, n_items) what is known of each customer; never ranked.
+        history: (n_users, n_items) what is known of each customer.
         k: list length.
+        mask: (n_users, n_items) items never ranked; the history by default.
     """
+    hidden = history if mask is None else mask
     ranking = np.full((history.shape[0], k), -1, dtype=np.int64)
     for rows in _batches(*history.shape):
-        known = history[rows]
-        ranking[rows] = rank_topk(scorer(known, rows), known, k)
+        ranking[rows] = rank_topk(scorer(history[rows], rows), hidden[rows], k)
     return ranking
 
 

@@ -2,10 +2,11 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from fondaco.shared.errors import ConfigError, DataError
 
@@ -14,7 +15,7 @@ from .marketplace import LoadRequest, Marketplace, Sizes, drop_small_customers
 from .scenario import DatasetConfig
 from .synthetic import load_synthetic
 
-__all__ = ["DATASETS", "DatasetInfo", "Marketplace", "Sizes", "load", "locate"]
+__all__ = ["DATASETS", "DatasetInfo", "Marketplace", "Sizes", "list_datasets", "load", "locate"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,3 +211,31 @@ def _info(name: str) -> DatasetInfo:
     near = get_close_matches(name, DATASETS, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise ConfigError(f"dataset.name {name!r} is none of {', '.join(DATASETS)}{hint}")
+
+
+def list_datasets(data_dir: str, *, load_sizes: bool) -> list[dict[str, Any]]:
+    """Return every data set's facts, its sizes where it can be read, else how to get it.
+
+    Args:
+        data_dir: folder of the data sets that no package ships.
+        load_sizes: whether to read each set.
+    """
+    rows = []
+    for name, info in DATASETS.items():
+        row: dict[str, Any] = {
+            "name": name,
+            "title": info.title,
+            "source": info.source,
+            "licence": info.licence,
+            "silos": info.silos,
+            "sha256": dict(info.sha256),
+            "hint": info.how_to_get,
+        }
+        if load_sizes and name != "files":
+            try:
+                config = DatasetConfig(name=name, data_dir=data_dir, protocol="last-k")
+                row["sizes"] = asdict(load(config, seed=0).sizes)
+            except DataError as error:
+                row["hint"] = str(error)
+        rows.append(row)
+    return rows

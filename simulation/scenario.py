@@ -3,12 +3,12 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from fondaco.shared.config import FusionConfig
 from fondaco.shared.errors import ConfigError
 
 Protocol = Literal["time", "last-k", "held-out"]
 Partition = Literal["natural", "hash", "dirichlet"]
 Trust = Literal["aggregate", "silo"]
-Personal = Literal["own", "dp-only"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,16 +104,6 @@ class PrivacyConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FusionConfig:
-    """`[fusion]`: how a silo combines global, own and content scores."""
-
-    fuser: Literal["weighted", "rank", "stacked"] = "weighted"
-    """A name of `shared/fusion`."""
-    personal: Personal = "own"
-    """`own`: the silo's exact statistics join in at home; `dp-only`: they never do."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class EvaluationConfig:
     """`[evaluation]`: what is reported."""
 
@@ -121,6 +111,8 @@ class EvaluationConfig:
     """The metric shown first and used for tuning on validation rows."""
     bootstrap: int = 500
     """Resamples of customers for the 95 % intervals."""
+    silos: int = 0
+    """Silos that are measured, drawn with the seed; 0 means all."""
 
 
 @dataclass(frozen=True, kw_only=True)

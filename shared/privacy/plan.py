@@ -203,6 +203,16 @@ class RunPlan:
             "clear_shares": accountant.epsilon_pld(shares, delta),
         }
 
+    def epsilon_in_silos(self, n_silos: int) -> float:
+        """Return the PLD epsilon of a customer whose rows lie in `n_silos` silos [1].
+
+        In one shared sum the contributions add up: sensitivity n_silos * C. Silos that add all
+        noise themselves are separate releases: sqrt(n_silos) * C.
+        """
+        factor = n_silos if self.trust == "aggregate" else Fraction(math.sqrt(n_silos))
+        multipliers = tuple(multiplier / factor for multiplier in self.multipliers)
+        return accountant.epsilon_pld(multipliers, float(self.target_delta))
+
     def to_json(self) -> str:
         """Return the canonical text: sorted keys, no spaces, no floats."""
         return canonical_json(asdict(self))

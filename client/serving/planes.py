@@ -1,0 +1,200 @@
+"""Everything a silo can score items with, as named score planes of the same customers."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+
+from fondaco.shared.catalogue import Catalogue
+from fondaco.shared.records import GlobalModel
+
+from ..content import content_vectors, profile_scores, recency_weights
+from ..dataset import Fold, Rows, SiloDataset
+from .solve import LowRankEase, global_factor, kernel_factor, own_factor
+
+Plane = NDArray[np.float32]
+
+OWN_SETTINGS = ((1.0, 0.0), (3.0, 0.0), (1.0, 0.1), (3.0, 0.1))
+"""(ridge, weight of the public feature kernel) of solves on own statistics alone."""
+JOINT_SETTINGS = (0.0, 4.0, 12.0)
+"""Weight beta of own exact statistics beside everybody's: A = G_global + beta G_own."""
+GLOBAL_RIDGE = 0.1
+"""Ridge of joint solves, in noise edges, plus JOINT_RIDGE beta."""
+JOINT_RIDGE = 0.6
+POPULARITY_FLOOR = 0.3
+"""Pseudo-sales per item, as a share of the mean."""
+KERNEL_HEAD = 400
+"""Items whose mean popularity is the kernel's unit."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Asked:
+    """Customers to be scored.
+
+    Attributes:
+        history: (n_users, n_items) 0/1, what is known of each.
+        weighted: the same with recency weights, None where order has no clock.
+        recent: (n_items,) the silo's recent sales, None likewise.
+    """
+
+    history: csr_matrix
+    weighted: csr_matrix | None
+    recent: NDArray[np.float64] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Named:
+    """A score plane: which part of the model it belongs to, and whether it is a candidate base.
+
+    Attributes:
+        part: "global", "own" or "content", as shown in explanations.
+        is_base: collaborative candidates are averaged into the base; others stand beside it.
+    """
+
+    name: str
+    part: str
+    is_base: bool
+    scores: Plane
+
+
+class Scorers:
+    """A silo's fitted scorers.
+
+    Args:
+        dataset: the silo's rows; training rows are read here.
+        catalogue: the public items.
+        model: everybody's model, None for a silo on its own.
+        own: whether the silo's exact statistics take part.
+        content: whether public item features take part.
+        half_life_days: of recency, 0 where times are no clock [days].
+    """
+
+    def __init__(
+        self,
+        dataset: SiloDataset,
+        catalogue: Catalogue,
+        model: GlobalModel | None,
+        *,
+        own: bool,
+        content: bool,
+        half_life_days: float,
+    ) -> None:
+        self._dataset = dataset
+        self._catalogue = catalogue
+        self._model = model
+        self._own = own
+        self._content = content
+        self._half_life_days = half_life_days
+        self._solves = list(self._fit())
+        train = dataset.train.incidence(dataset.n_users, dataset.n_items)
+        weights = 1.0 / np.sqrt(np.maximum(np.diff(train.indptr), 1))
+        self._popularity = np.asarray(weights @ train).ravel()
+
+    def ask(self, fold: Fold) -> Asked:
+        """Return the customers of `fold` as they are known at its time."""
+        history = fold.history_matrix(self._dataset.n_items)
+        if not self._half_life_days:
+            return Asked(history=history, weighted=None, recent=None)
+        known = _union(self._dataset.train, fold.history)
+        now = float(known.times.max(initial=0.0))
+        return Asked(
+            history=history,
+            weighted=recency_weights(_ages(fold, history, now), self._half_life_days),
+            recent=_recent_sales(known, now - self._half_life_days, self._dataset.n_items),
+        )
+
+    def planes(self, asked: Asked) -> Iterator[Named]:
+        """Yield every scorer's plane for the customers of `asked`."""
+        for name, part, solve in self._solves:
+            yield Named(name=name, part=part, is_base=True, scores=solve.score(asked.history))
+            if asked.weighted is not None:
+                recent = solve.score(asked.weighted)
+                yield Named(name=f"{name}, recent", part=part, is_base=True, scores=recent)
+        n_users = asked.history.shape[0]
+        for name, part, scores in self._popularities(asked):
+            plane = np.broadcast_to(scores.astype(np.float32), (n_users, len(scores)))
+            yield Named(name=name, part=part, is_base=False, scores=plane)
+        if self._content:
+            weighted = asked.history if asked.weighted is None else asked.weighted
+            alike = profile_scores(weighted, content_vectors(self._catalogue))
+            yield Named(name="content profile", part="content", is_base=False, scores=alike)
+
+    def _fit(self) -> Iterator[tuple[str, str, LowRankEase]]:
+        train = self._dataset.train.incidence(self._dataset.n_users, self._dataset.n_items)
+        factor = own_factor(train)
+        if self._own:
+            yield from self._fit_own(factor)
+        if self._model is not None:
+            yield from self._fit_joint(self._model, factor)
+
+    def _fit_own(self, factor: Plane) -> Iterator[tuple[str, str, LowRankEase]]:
+        items = self._dataset.n_items
+        mass = np.square(factor).sum(axis=1)
+        smooth = mass + POPULARITY_FLOOR * mass.sum() / items
+        head_mean = np.sort(smooth)[-KERNEL_HEAD:].mean() or 1.0
+        kernel = kernel_factor(self._catalogue) if self._content else np.zeros((items, 0))
+        for ridge, weight in OWN_SETTINGS:
+            if weight and not kernel.shape[1]:
+                continue
+            scale = np.sqrt(weight * ridge * smooth / head_mean)[:, None]
+            parts = [factor, scale * kernel] if weight else [factor]
+            diagonal = np.full(items, ridge, dtype=np.float32)
+            joined = np.concatenate(parts, axis=1).astype(np.float32)
+            yield f"own, ridge {ridge:g}, features {weight:g}", "own", LowRankEase(joined, diagonal)
+
+    def _fit_joint(
+        self, model: GlobalModel, factor: Plane
+    ) -> Iterator[tuple[str, str, LowRankEase]]:
+        shared, diagonal = global_factor(model, self._catalogue)
+        ridge = GLOBAL_RIDGE * float(model.noise_edge)
+        for beta in JOINT_SETTINGS if self._own else (0.0,):
+            parts = [shared, np.float32(np.sqrt(beta)) * factor] if beta else [shared]
+            joined = np.concatenate(parts, axis=1)
+            total = diagonal + np.float32(ridge + JOINT_RIDGE * beta)
+            name = f"global + {beta:g} own" if beta else "global"
+            yield name, "global", LowRankEase(joined, total)
+
+    def _popularities(self, asked: Asked) -> Iterator[tuple[str, str, NDArray[np.float64]]]:
+        if self._own:
+            yield "own popularity", "own", _log_share(self._popularity)
+            if asked.recent is not None:
+                yield "own recent sales", "own", _log_share(asked.recent)
+        if self._model is not None:
+            smooth = np.maximum(self._model.popularity.astype(np.float64), 1e-3)
+            yield "global popularity", "global", np.log(smooth)
+
+
+def _log_share(sales: NDArray[np.float64]) -> NDArray[np.float64]:
+    floor = POPULARITY_FLOOR * max(float(sales.sum()), 1.0) / len(sales)
+    return np.asarray(np.log(sales + floor))
+
+
+def _union(first: Rows, second: Rows) -> Rows:
+    return Rows(
+        user_nums=np.concatenate([first.user_nums, second.user_nums]),
+        item_nums=np.concatenate([first.item_nums, second.item_nums]),
+        times=np.concatenate([first.times, second.times]),
+    )
+
+
+def _ages(fold: Fold, history: csr_matrix, now: float) -> csr_matrix:
+    """(n_users, n_items) age + 1 of each customer's newest row of an item [days]."""
+    ages = np.full(history.nnz, np.inf)
+    users = np.searchsorted(fold.user_nums, fold.history.user_nums)
+    keys = users * history.shape[1] + fold.history.item_nums
+    stored = np.repeat(np.arange(history.shape[0]), np.diff(history.indptr))
+    sorted_history = history.copy()
+    sorted_history.sort_indices()
+    slots = np.searchsorted(stored * history.shape[1] + sorted_history.indices, keys)
+    np.minimum.at(ages, slots, now - fold.history.times)
+    sorted_history.data = ages + 1.0
+    return sorted_history
+
+
+def _recent_sales(known: Rows, since: float, n_items: int) -> NDArray[np.float64]:
+    """(n_items,) distinct customers who took an item since then."""
+    fresh = known.times >= since
+    keys = np.unique(known.user_nums[fresh] * n_items + known.item_nums[fresh])
+    return np.bincount(keys % n_items, minlength=n_items).astype(np.float64)

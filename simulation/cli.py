@@ -1,0 +1,251 @@
+"""fondaco-simulate: the whole federation on one machine.
+
+Exit codes: 0 done, 1 the answer is no, 2 could not do it.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from fondaco.shared.errors import FondacoError
+
+from . import run as runs
+from .datasets import list_datasets
+from .library import load_scenario, scenario_names
+from .report import summary_table, write_comparison, write_report
+from .result import plan_facts, privacy_facts, read_result, release_facts, write_result
+from .scenario import Scenario
+from .view import budget_table, comparison_table, datasets_table, plan_table
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Run a federation of silos on this machine and measure what each silo gains.",
+)
+out_console = Console()
+err_console = Console(stderr=True)
+
+ScenarioName = Annotated[
+    str, typer.Argument(help="A name from `fondaco-simulate scenarios`, or a .toml file.")
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="a.b=c", help="Override one field; may be repeated."),
+]
+DataDir = Annotated[
+    Path | None, typer.Option(help="Folder of the data sets that no package ships.")
+]
+Seed = Annotated[int | None, typer.Option(help="Seed of cuts, draws and simulated noise.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print machine-readable JSON.")]
+
+
+def scenario_of(
+    name: str,
+    settings: list[str] | None,
+    data_dir: Path | None,
+    seed: int | None,
+    extra: list[str] | None = None,
+) -> Scenario:
+    """Return the scenario with every command-line override applied."""
+    overrides = list(extra or [])
+    if data_dir is not None:
+        overrides.append(f"dataset.data_dir={json.dumps(str(data_dir))}")
+    if seed is not None:
+        overrides.append(f"seed={seed}")
+    return load_scenario(name, [*overrides, *(settings or [])])
+
+
+@app.command()
+def run(
+    scenario: ScenarioName,
+    *,
+    settings: Settings = None,
+    data_dir: DataDir = None,
+    seed: Seed = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for results [runs/SCENARIO].")] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="in-process (default) or ray (Flower's own simulation).")
+    ] = None,
+    interactions: Annotated[
+        Path | None, typer.Option(help="Your own CSV or Parquet table (scenario `files`).")
+    ] = None,
+    items: Annotated[Path | None, typer.Option(help="Its public catalogue.")] = None,
+    silo_column: Annotated[str, typer.Option(help="Its column that names the silo.")] = "",
+    keep_silos: Annotated[
+        bool, typer.Option(help="Keep each silo's state for `fondaco-client recommend`.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option(help="Print the plan and its epsilon; spend nothing.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run SCENARIO: federate, measure, write result.json and report.html."""
+    extra = [f"engine.kind={engine}"] if engine else []
+    for key, value in (("interactions", interactions), ("items", items)):
+        extra += [f"dataset.{key}={json.dumps(str(value))}"] if value else []
+    extra += [f"dataset.silo_column={json.dumps(silo_column)}"] if silo_column else []
+    chosen = scenario_of(scenario, settings, data_dir, seed, extra)
+    with _progress() as progress:
+        prepared = runs.prepare(chosen, progress)
+    if dry_run:
+        _show_plan(prepared, as_json=as_json)
+        return
+    folder = out or Path("runs") / chosen.name
+    with _progress() as progress:
+        simulation = runs.simulate(prepared, folder, progress, keep_silos=keep_silos)
+    write_result(simulation.result, folder)
+    write_report(dict(simulation.result), folder / "report.html")
+    if as_json:
+        print(json.dumps(simulation.result))
+        return
+    out_console.print(summary_table(dict(simulation.result)))
+    out_console.print(budget_table(simulation.result))
+    out_console.print(f"[bold]{folder / 'report.html'}[/bold] shows the rest. Next, try:")
+    out_console.print(f"  fondaco-simulate compare {scenario} --epsilon 1,2,4,8")
+
+
+@app.command()
+def compare(
+    scenario: ScenarioName,
+    *,
+    epsilon: Annotated[str, typer.Option(help="Budgets to compare, such as 1,2,4,8.")] = "1,2,4,8",
+    settings: Settings = None,
+    data_dir: DataDir = None,
+    seed: Seed = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for results.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run SCENARIO at several budgets and draw quality against epsilon."""
+    chosen = scenario_of(scenario, settings, data_dir, seed)
+    folder = out or Path("runs") / f"{chosen.name}-compare"
+    with _progress() as progress:
+        results = runs.compare(chosen, runs.parse_epsilons(epsilon), folder, progress)
+    write_comparison([dict(result) for result in results], folder / "report.html")
+    if as_json:
+        print(json.dumps(results))
+        return
+    out_console.print(comparison_table(results))
+    out_console.print(f"[bold]{folder / 'report.html'}[/bold] draws the curve.")
+
+
+@app.command()
+def datasets(
+    data_dir: DataDir = None,
+    load: Annotated[bool, typer.Option(help="Read each set and show its sizes.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """List the data sets: source, licence, silos, sizes, and how to get what is missing."""
+    rows = list_datasets(str(data_dir or ""), load_sizes=load)
+    if as_json:
+        print(json.dumps(rows))
+        return
+    out_console.print(datasets_table(rows))
+
+
+@app.command()
+def scenarios(as_json: AsJson = False) -> None:
+    """List the scenarios."""
+    rows = [(name, load_scenario(name).title) for name in scenario_names()]
+    if as_json:
+        print(json.dumps([{"name": name, "title": title} for name, title in rows]))
+        return
+    table = Table("scenario", "what it shows", box=None)
+    for row in rows:
+        table.add_row(*row)
+    out_console.print(table)
+
+
+@app.command()
+def prepare(
+    scenario: ScenarioName,
+    out: Annotated[Path, typer.Option(help="Folder for the plan and the silos' data.")],
+    settings: Settings = None,
+    data_dir: DataDir = None,
+    seed: Seed = None,
+) -> None:
+    """Write plan and silos to a folder, for `flwr run` with run config workspace="FOLDER"."""
+    chosen = scenario_of(scenario, settings, data_dir, seed)
+    with _progress() as progress:
+        prepared = runs.prepare(chosen, progress)
+    runs.write_workspace(prepared, out)
+    out_console.print(f"{len(prepared.silos)} silos are ready in {out}. From another folder, run:")
+    out_console.print(
+        "  flwr run PATH_TO_FONDACO --stream "
+        f"--run-config 'workspace=\"{out.resolve()}\"' "
+        f"--federation-config 'num-supernodes={len(prepared.silos)}'",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+@app.command()
+def report(
+    result: Annotated[Path, typer.Argument(help="A result.json, or the folder that holds it.")],
+    out: Annotated[Path | None, typer.Option(help="Page to write [beside the result].")] = None,
+) -> None:
+    """Draw the page of a finished run again."""
+    source = result / "result.json" if result.is_dir() else result
+    page = out or source.with_name("report.html")
+    write_report(read_result(source), page)
+    out_console.print(str(page))
+
+
+def _show_plan(prepared: runs.Prepared, *, as_json: bool) -> None:
+    plan = prepared.plan
+    facts = {
+        "plan": plan_facts(plan),
+        "privacy": privacy_facts(plan),
+        "releases": release_facts(plan),
+        "public": dict(plan.public),
+    }
+    if as_json:
+        print(json.dumps(facts))
+        return
+    out_console.print(plan_table(facts))
+    out_console.print("Nothing was spent.")
+
+
+class _progress:  # noqa: N801  (reads as a verb at the call)
+    """A rich progress bar per stage, on standard error; a callable inside the `with`."""
+
+    def __enter__(self) -> runs.Progress:
+        self._bar = Progress(
+            TextColumn("{task.description:<18}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=err_console,
+            disable=not err_console.is_terminal,
+        )
+        self._bar.start()
+        tasks = {}
+
+        def tell(stage: str, done: int, of: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = self._bar.add_task(stage, total=of)
+            self._bar.update(tasks[stage], completed=done, total=of)
+
+        return tell
+
+    def __exit__(self, *args: object) -> None:
+        self._bar.stop()
+
+
+def main() -> None:
+    """Run the command line; every error of ours is one line."""
+    runs.quieten_flower()
+    try:
+        app()
+    except FondacoError as error:
+        err_console.print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        err_console.print("stopped; run the same command again to resume")
+        sys.exit(2)

@@ -1,0 +1,331 @@
+"""Ranks the whole catalogue for every test customer, system by system, and adds up.
+
+Exact per-silo figures exist only here, in a simulation that owns every silo; nothing of them
+crosses the wire.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix, vstack
+
+from fondaco.client.dataset import SiloDataset
+from fondaco.client.serving import fit_recommender
+from fondaco.shared.catalogue import Catalogue
+from fondaco.shared.config import unknown_name
+from fondaco.shared.errors import ConfigError
+from fondaco.shared.metrics import (
+    DEFAULT_METRICS,
+    bootstrap_means,
+    coverage,
+    evaluate,
+    rank_topk,
+)
+from fondaco.shared.records import GlobalModel
+
+from .baselines import BASELINES, rank_by
+from .scenario import Scenario
+
+LIST_LENGTH = 100
+COLD_METRICS = ("ndcg@20", "recall@20")
+
+
+@dataclass(frozen=True)
+class Personal:
+    """What a silo may use: everybody's model, its content model."""
+
+    federated: bool
+    content: bool
+
+
+PERSONAL: Mapping[str, Personal] = {
+    "own_cf": Personal(federated=False, content=False),
+    "silo_alone": Personal(federated=False, content=True),
+    "fused": Personal(federated=True, content=True),
+}
+"""`silo_alone` is tuned exactly as `fused` is, only without the global part."""
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class EvalSet:
+    """Customers of one fold over all silos.
+
+    Attributes:
+        history: (n_eval, n_items) 0/1, known when recommending.
+        targets: (n_eval, n_items) 0/1.
+        mask: (n_eval, n_items) items that are never ranked: the history, unless repeats count.
+        silo_nums: (n_eval,) position of each customer's silo.
+    """
+
+    history: csr_matrix
+    targets: csr_matrix
+    mask: csr_matrix
+    silo_nums: NDArray[np.int64]
+
+
+def pool(silos: Sequence[SiloDataset], fold: str, *, keep_repeats: bool) -> EvalSet:
+    """Return the `valid` or `test` customers of all silos, in the silos' order."""
+    parts = [(getattr(silo, fold), silo) for silo in silos]
+    history = vstack([f.history_matrix(s.n_items) for f, s in parts], format="csr")
+    return EvalSet(
+        history=history,
+        mask=csr_matrix(history.shape) if keep_repeats else history,
+        targets=vstack([f.target_matrix(s.n_items) for f, s in parts], format="csr"),
+        silo_nums=np.repeat(np.arange(len(parts)), [len(f.user_nums) for f, _ in parts]),
+    )
+
+
+def pool_training(silos: Sequence[SiloDataset]) -> csr_matrix:
+    """Return the (customers, n_items) 0/1 training rows of all silos."""
+    return vstack([s.train.incidence(s.n_users, s.n_items) for s in silos], format="csr")
+
+
+def global_scores(model: GlobalModel, history: csr_matrix) -> NDArray[np.float32]:
+    """Return the global model's (n, n_items) scores of `history`.
+
+    A customer without head items is scored by de-noised popularity.
+    """
+    profile = history[:, model.head] @ model.item_in
+    scores = np.asarray(profile @ model.item_out.T, dtype=np.float32)
+    cold = np.diff(history[:, model.head].tocsr().indptr) == 0
+    scores[cold] = model.popularity
+    return scores
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Measured:
+    """Every system's quality, as `result.json` holds it."""
+
+    quality: Mapping[str, Mapping[str, Mapping[str, float]]]
+    per_silo: Sequence[Mapping[str, Any]]
+    cold: Mapping[str, Mapping[str, Any]]
+    mix: Mapping[str, Mapping[str, float]]
+    timings_s: Mapping[str, float]
+
+
+class _Rankings:
+    """Rankings of the test customers by system, and how long each took."""
+
+    def __init__(self, test: EvalSet) -> None:
+        self.test = test
+        self.by_system: dict[str, NDArray[np.int64]] = {}
+        self.timings_s: dict[str, float] = {}
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        spent = time.perf_counter() - start
+        self.timings_s[name] = round(self.timings_s.get(name, 0.0) + spent, 3)
+
+
+def measure(
+    silos: Sequence[SiloDataset],
+    model: GlobalModel,
+    catalogue: Catalogue,
+    scenario: Scenario,
+    progress: Progress,
+) -> Measured:
+    """Rank for every test customer with every system and add up.
+
+    Args:
+        silos: all silos, in order.
+        model: what the federation learned.
+        catalogue: the public items.
+        scenario: baselines, fusion and evaluation knobs.
+        progress: told per system and per silo.
+
+    Raises:
+        ConfigError: a baseline or metric is unknown, or there is no test customer.
+    """
+    chosen = _chosen_silos(silos, scenario)
+    silos = [silos[num] for num in chosen]
+    keep = scenario.dataset.keep_repeats
+    test = pool(silos, "test", keep_repeats=keep)
+    if not test.targets.shape[0]:
+        raise ConfigError("no silo has a test customer; check the split in [dataset]")
+    train = pool_training(silos)
+    rankings = _Rankings(test)
+    _rank_baselines(rankings, silos, train, scenario, progress)
+    with rankings.timed("global"):
+        rankings.by_system["dp_popularity"] = rank_by(
+            lambda history, _: np.tile(model.noisy_popularity, (history.shape[0], 1)),
+            test.history,
+            LIST_LENGTH,
+            mask=test.mask,
+        )
+        rankings.by_system["global"] = rank_by(
+            lambda history, _: global_scores(model, history),
+            test.history,
+            LIST_LENGTH,
+            mask=test.mask,
+        )
+    mix = _rank_personal(rankings, silos, model, catalogue, scenario=scenario, progress=progress)
+    return _summarise(rankings, silos, train, scenario, mix)
+
+
+def _chosen_silos(silos: Sequence[SiloDataset], scenario: Scenario) -> list[int]:
+    """All silos, or as many as `evaluation.silos` says, drawn with the seed."""
+    wanted = scenario.evaluation.silos
+    if not 0 < wanted < len(silos):
+        return list(range(len(silos)))
+    rng = np.random.default_rng(scenario.seed)
+    return sorted(rng.choice(len(silos), size=wanted, replace=False).tolist())
+
+
+def _rank_baselines(
+    rankings: _Rankings,
+    silos: Sequence[SiloDataset],
+    train: csr_matrix,
+    scenario: Scenario,
+    progress: Progress,
+) -> None:
+    test = rankings.test
+    valid = pool(silos, "valid", keep_repeats=False)
+    for done, name in enumerate(scenario.baselines):
+        if name not in BASELINES:
+            raise ConfigError(unknown_name(name, sorted(BASELINES), "baseline"))
+        progress("baselines", done, len(scenario.baselines))
+        rng = np.random.default_rng(scenario.seed)
+        with rankings.timed(name):
+            scorer = BASELINES[name](
+                train, valid.history, valid.targets, scenario.evaluation.headline, rng
+            )
+            rankings.by_system[name] = rank_by(scorer, test.history, LIST_LENGTH, mask=test.mask)
+    progress("baselines", len(scenario.baselines), len(scenario.baselines))
+
+
+def _rank_personal(
+    rankings: _Rankings,
+    silos: Sequence[SiloDataset],
+    model: GlobalModel,
+    catalogue: Catalogue,
+    *,
+    scenario: Scenario,
+    progress: Progress,
+) -> dict[str, dict[str, float]]:
+    """Rank with what each silo can do alone and together; return each silo's mix."""
+    parts: dict[str, list[NDArray[np.int64]]] = {system: [] for system in PERSONAL}
+    mixes: dict[str, dict[str, float]] = {}
+    keep = scenario.dataset.keep_repeats
+    for done, silo in enumerate(silos):
+        progress("personal models", done, len(silos))
+        mask = pool([silo], "test", keep_repeats=keep).mask
+        with rankings.timed("personal models"):
+            for system, knobs in PERSONAL.items():
+                recommender = fit_recommender(
+                    silo,
+                    catalogue,
+                    model if knobs.federated else None,
+                    replace(scenario.fusion, content=knobs.content),
+                    scenario.evaluation.headline,
+                )
+                scores = recommender.score_fold(silo.test)
+                parts[system].append(rank_topk(scores, mask, LIST_LENGTH))
+                if system == "fused":
+                    mixes[silo.silo_id] = recommender.mix
+    progress("personal models", len(silos), len(silos))
+    for system, rows in parts.items():
+        rankings.by_system[system] = np.concatenate(rows)
+    return mixes
+
+
+def _summarise(
+    rankings: _Rankings,
+    silos: Sequence[SiloDataset],
+    train: csr_matrix,
+    scenario: Scenario,
+    mix: Mapping[str, Mapping[str, float]],
+) -> Measured:
+    test = rankings.test
+    popularity = np.asarray(train.sum(axis=0)).ravel()
+    names = tuple(dict.fromkeys((*DEFAULT_METRICS, scenario.evaluation.headline)))
+    values = {
+        system: evaluate(ranking, test.targets, names, popularity=popularity)
+        for system, ranking in rankings.by_system.items()
+    }
+    quality = _with_intervals(values, scenario)
+    for system, ranking in rankings.by_system.items():
+        share = coverage(ranking, train.shape[1], 10)
+        quality[system]["coverage@10"] = {"mean": share, "low": share, "high": share, "n": 1}
+    return Measured(
+        quality=quality,
+        per_silo=_per_silo(values, test, silos),
+        cold={
+            "customers": _cold_customers(values, test),
+            "items": _cold_items(rankings, popularity),
+        },
+        mix=mix,
+        timings_s=rankings.timings_s,
+    )
+
+
+def _with_intervals(
+    values: Mapping[str, Mapping[str, NDArray[np.float64]]], scenario: Scenario
+) -> dict[str, dict[str, dict[str, float]]]:
+    keys = [(system, metric) for system, metrics in values.items() for metric in metrics]
+    columns = np.column_stack([values[system][metric] for system, metric in keys])
+    rng = np.random.default_rng(scenario.seed)
+    estimates = bootstrap_means(columns, rng, scenario.evaluation.bootstrap)
+    quality: dict[str, dict[str, dict[str, float]]] = {system: {} for system in values}
+    for (system, metric), (mean, low, high) in zip(keys, estimates.tolist(), strict=True):
+        quality[system][metric] = {"mean": mean, "low": low, "high": high, "n": len(columns)}
+    return quality
+
+
+def _per_silo(
+    values: Mapping[str, Mapping[str, NDArray[np.float64]]],
+    test: EvalSet,
+    silos: Sequence[SiloDataset],
+) -> list[dict[str, Any]]:
+    """Means per silo; exact, hence of the simulation only."""
+    rows = []
+    for num, silo in enumerate(silos):
+        mine = test.silo_nums == num
+        row: dict[str, Any] = {
+            "silo_id": silo.silo_id,
+            "n_customers": silo.n_users,
+            "n_test": int(mine.sum()),
+        }
+        if mine.any():
+            for system, metrics in values.items():
+                row[system] = {m: {"mean": float(v[mine].mean())} for m, v in metrics.items()}
+        rows.append(row)
+    return rows
+
+
+def _cold_customers(
+    values: Mapping[str, Mapping[str, NDArray[np.float64]]], test: EvalSet
+) -> dict[str, Any]:
+    """Test customers without any history."""
+    cold = np.diff(test.history.indptr) == 0
+    part: dict[str, Any] = {"n": int(cold.sum())}
+    if cold.any():
+        for system, metrics in values.items():
+            part[system] = {
+                name: {"mean": float(metrics[name][cold].mean())} for name in COLD_METRICS
+            }
+    return part
+
+
+def _cold_items(rankings: _Rankings, popularity: NDArray[np.float64]) -> dict[str, Any]:
+    """Targets that nobody had taken in training; only customers who took one count."""
+    targets = rankings.test.targets.multiply(popularity == 0).tocsr()
+    targets.eliminate_zeros()
+    rows = np.flatnonzero(np.diff(targets.indptr))
+    part: dict[str, Any] = {
+        "n": int(np.count_nonzero(popularity == 0)),
+        "customers who took one": len(rows),
+    }
+    if len(rows):
+        for system, ranking in rankings.by_system.items():
+            found = evaluate(ranking[rows], targets[rows], COLD_METRICS, popularity=popularity)
+            part[system] = {name: {"mean": float(v.mean())} for name, v in found.items()}
+    return part

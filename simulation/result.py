@@ -1,0 +1,185 @@
+"""What a run leaves behind: `result.json`, schema 1."""
+
+import json
+import os
+import platform
+import resource
+import sys
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from fondaco.server.app import Outcome
+from fondaco.server.global_model import model_digest
+from fondaco.shared.errors import ConfigError
+from fondaco.shared.privacy.plan import SHARES_TOTAL, RunPlan
+
+from .evaluation import Measured
+from .marketplace import Marketplace
+from .partition import partition_notes
+from .scenario import Scenario
+
+SCHEMA = 1
+_VERSIONS = ("fondaco", "flwr", "numpy", "scipy", "scikit-learn", "dp-accounting", "cryptography")
+
+
+def build_result(
+    scenario: Scenario,
+    market: Marketplace,
+    plan: RunPlan,
+    *,
+    outcome: Outcome,
+    measured: Measured,
+    timings_s: Mapping[str, float],
+) -> dict[str, Any]:
+    """Return what `result.json` holds (schema 1)."""
+    sizes = market.sizes
+    return {
+        "schema": SCHEMA,
+        "scenario": scenario.name,
+        "title": scenario.title or scenario.name,
+        "seed": scenario.seed,
+        "code_digest": plan.code_digest,
+        "model_digest": model_digest(outcome.model),
+        "machine": _machine(),
+        "versions": {"python": platform.python_version()} | {n: version(n) for n in _VERSIONS},
+        "dataset": {
+            "name": market.name,
+            "n_customers": sizes.n_customers,
+            "n_items": sizes.n_items,
+            "n_interactions": sizes.n_interactions,
+            "n_silos": plan.cohort.n_silos,
+            "split": dict(plan.public),
+        },
+        "privacy": {
+            **privacy_facts(plan),
+            "releases": [
+                {**release, "n_silos": len(result.present)}
+                for release, result in zip(release_facts(plan), outcome.rounds, strict=True)
+            ],
+        },
+        "headline": scenario.evaluation.headline,
+        "quality": measured.quality,
+        "per_silo": measured.per_silo,
+        "cold": measured.cold,
+        "mix": measured.mix,
+        "epsilons": _epsilons(plan),
+        "plan": plan_facts(plan),
+        "spectrum": {
+            "eigenvalues": [round(float(v), 4) for v in outcome.model.spectrum],
+            "noise_edge": round(float(outcome.model.noise_edge), 4),
+        },
+        "dropped": [
+            {"silo_id": d.silo_id, "round": d.round_num, "reason": d.reason}
+            for d in outcome.dropped
+        ],
+        "notes": _notes(scenario, market, plan),
+        "timings_s": dict(timings_s),
+        "peak_rss_bytes": _peak_rss_bytes(),
+    }
+
+
+def privacy_facts(plan: RunPlan) -> dict[str, Any]:
+    """Return what `plan` promises a customer."""
+    epsilons = plan.epsilons()
+    return {
+        "unit": plan.unit,
+        "adjacency": plan.adjacency,
+        "target_delta": float(plan.target_delta),
+        "epsilon": epsilons["epsilon"],
+        "epsilon_rdp": epsilons["epsilon_rdp"],
+        "trust": plan.trust,
+        "secure_aggregation": plan.secure_aggregation,
+        "claims": "none (simulation, seeded noise)",
+    }
+
+
+def release_facts(plan: RunPlan) -> list[dict[str, Any]]:
+    """Return what each silo would release, in order."""
+    return [
+        {
+            "kind": event.kind,
+            "round": event.round_num,
+            "noise_multiplier": float(event.noise_multiplier),
+            "silo_noise_multiplier": float(event.silo_noise_multiplier),
+            "sensitivity": event.sens_grid / plan.grid,
+            "share": event.share_ppm / SHARES_TOTAL,
+            "dim": event.dim,
+        }
+        for event in plan.releases
+    ]
+
+
+def _epsilons(plan: RunPlan) -> dict[str, Any]:
+    epsilons = plan.epsilons()
+    return {
+        "server_and_colluders": epsilons["epsilon"],
+        "all_honest": epsilons["all_honest"],
+        "masking_broken": epsilons["clear_shares"],
+        "silos": {str(k): plan.epsilon_in_silos(k) for k in (1, 2, 3)},
+    }
+
+
+def plan_facts(plan: RunPlan) -> dict[str, Any]:
+    """Return the public facts of `plan` that are not about a release."""
+    return {
+        "digest": plan.digest,
+        "n_silos": plan.cohort.n_silos,
+        "n_min": plan.cohort.n_min,
+        "t_collude": plan.cohort.t_collude,
+        "head": plan.head,
+        "grid": plan.grid,
+        "order": plan.order,
+        "budget_units": plan.budget_units,
+    }
+
+
+def _notes(scenario: Scenario, market: Marketplace, plan: RunPlan) -> list[str]:
+    notes = [*market.notes, *partition_notes(market, scenario.silos)]
+    if plan.trust == "aggregate":
+        notes.append(
+            "secure aggregation is simulated: sums are taken in the clear, so against this "
+            "coordinator only the epsilon of clear shares would hold"
+        )
+    notes.append("noise is seeded for reproducibility: this run itself protects nobody")
+    notes.append("exact figures per silo exist in the simulation only; none crosses the wire")
+    return notes
+
+
+def _machine() -> dict[str, Any]:
+    return {
+        "platform": platform.platform(),
+        "processor": platform.machine(),
+        "cores": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
+    }
+
+
+def _peak_rss_bytes() -> int:
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def write_result(result: Mapping[str, Any], folder: Path) -> Path:
+    """Write `result.json` into `folder`, whole or not at all, and return its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "result.json"
+    partial = path.with_suffix(".part")
+    partial.write_text(json.dumps(result, indent=1, ensure_ascii=False), encoding="utf-8")
+    partial.replace(path)
+    return path
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """Return the result at `path`.
+
+    Raises:
+        ConfigError: it is missing or no result of this schema.
+    """
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} cannot be read as a result: {error}") from error
+    if not isinstance(result, dict) or result.get("schema") != SCHEMA:
+        raise ConfigError(f"{path} is no result of schema {SCHEMA}")
+    return result

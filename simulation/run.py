@@ -1,0 +1,254 @@
+"""One scenario from rows to result: partition, federate in this process, measure."""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from fondaco.client import app as client_app
+from fondaco.client.agent import SiloAgent, SiloHome
+from fondaco.client.dataset import SiloDataset
+from fondaco.client.dataset_files import save_silo
+from fondaco.client.state import save_agent
+from fondaco.server import app as server_app
+from fondaco.server.app import Job, Outcome
+from fondaco.shared.errors import ConfigError, RoundError
+from fondaco.shared.privacy.plan import RunPlan
+from fondaco.shared.workspace import Workspace
+
+from .datasets import load
+from .evaluation import measure
+from .grid import InProcessGrid, run_server_app
+from .marketplace import Marketplace
+from .partition import partition
+from .planning import make_plan
+from .result import build_result, write_result
+from .scenario import Scenario
+
+_QUIET_FLOWER = {
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+}
+
+Progress = Callable[[str, int, int], None]
+"""(stage, done, of) -> None; stages come one after another."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Prepared:
+    """A scenario whose rows are cut into silos and whose plan is made; nothing is spent yet."""
+
+    scenario: Scenario
+    market: Marketplace
+    silos: Sequence[SiloDataset]
+    plan: RunPlan
+    timings_s: Mapping[str, float]
+
+    @property
+    def silo_ids(self) -> list[str]:
+        """The silos, in order."""
+        return [silo.silo_id for silo in self.silos]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Simulation:
+    """A finished run.
+
+    Attributes:
+        result: what `result.json` holds (schema 1).
+        agents: one per silo, with the global model.
+    """
+
+    prepared: Prepared
+    outcome: Outcome
+    agents: Sequence[SiloAgent]
+    result: Mapping[str, Any]
+
+
+class Stopwatch:
+    """Wall time per stage [s]."""
+
+    def __init__(self) -> None:
+        self.timings_s: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        """Time the body as `stage`."""
+        start = time.perf_counter()
+        yield
+        self.timings_s[stage] = round(time.perf_counter() - start, 3)
+
+
+def quiet(stage: str, done: int, of: int) -> None:
+    """Report no progress."""
+    del stage, done, of
+
+
+def prepare(scenario: Scenario, progress: Progress = quiet) -> Prepared:
+    """Load the data set, cut it into silos and make the plan.
+
+    Raises:
+        ConfigError: a knob is out of range.
+        DataError: the data set is missing or holds a bad row.
+    """
+    watch = Stopwatch()
+    progress("load", 0, 1)
+    with watch("load"):
+        n_merchants = scenario.silos.count or 10
+        market = load(scenario.dataset, scenario.seed, n_merchants)
+    progress("load", 1, 1)
+    with watch("partition"):
+        silos = partition(market, scenario.silos, scenario.dataset, scenario.seed)
+    return prepare_silos(scenario, market, silos, watch)
+
+
+def prepare_silos(
+    scenario: Scenario, market: Marketplace, silos: Sequence[SiloDataset], watch: Stopwatch
+) -> Prepared:
+    """Make the plan for silos that are cut already (a comparison cuts once)."""
+    with watch("plan"):
+        plan = make_plan(scenario, market.catalogue, len(silos))
+    return Prepared(
+        scenario=scenario, market=market, silos=silos, plan=plan, timings_s=dict(watch.timings_s)
+    )
+
+
+def simulate(
+    prepared: Prepared, out: Path, progress: Progress = quiet, *, keep_silos: bool = False
+) -> Simulation:
+    """Run the federation and measure every system; `out` then holds ledgers and checkpoints.
+
+    A folder in which the same run was killed is resumed: the result is the same and nothing is
+    debited twice.
+
+    Raises:
+        ConfigError: `out` holds another run.
+        RoundError: too few silos took part.
+    """
+    watch = Stopwatch()
+    scenario, plan, catalogue = prepared.scenario, prepared.plan, prepared.market.catalogue
+    workspace = Workspace(out)
+    workspace.prepare(plan, catalogue, prepared.silo_ids, scenario.seed)
+    agents = [
+        SiloAgent(silo, plan, SiloHome(out, silo.silo_id), scenario.seed) for silo in prepared.silos
+    ]
+    with watch("federation"):
+        outcome = _federate(prepared, workspace, agents, progress)
+    measured = measure(prepared.silos, outcome.model, catalogue, scenario, progress)
+    if keep_silos:
+        with watch("keep silos"):
+            for agent in agents:
+                save_agent(agent, workspace.silo(agent.silo_id))
+    timings = {**prepared.timings_s, **watch.timings_s, **measured.timings_s}
+    return Simulation(
+        prepared=prepared,
+        outcome=outcome,
+        agents=agents,
+        result=build_result(
+            scenario, prepared.market, plan, outcome=outcome, measured=measured, timings_s=timings
+        ),
+    )
+
+
+def _federate(
+    prepared: Prepared, workspace: Workspace, agents: Sequence[SiloAgent], progress: Progress
+) -> Outcome:
+    engine = prepared.scenario.engine
+    job = Job(
+        plan=prepared.plan,
+        catalogue=prepared.market.catalogue,
+        workspace=workspace,
+        deadline_s=engine.deadline_s,
+        progress=progress,
+    )
+    if engine.kind == "ray":
+        from .ray_engine import federate_with_ray  # noqa: PLC0415  (an optional extra)
+
+        return federate_with_ray(job, prepared.silos)
+    done: list[Outcome] = []
+    grid = InProcessGrid(
+        client_app.make_app(lambda context: agents[int(context.node_config["partition-id"])]),
+        len(agents),
+        serialise=engine.serialise,
+    )
+    run_server_app(server_app.make_app(job, done.append), grid)
+    if not done:
+        raise RoundError("the server app ended without a result")
+    return done[0]
+
+
+def quieten_flower() -> None:
+    """Switch off Flower's telemetry, update check and run-time installs in this process."""
+    for name, value in _QUIET_FLOWER.items():
+        os.environ.setdefault(name, value)
+
+
+def with_epsilon(scenario: Scenario, epsilon: float) -> Scenario:
+    """Return `scenario` at another budget.
+
+    Raises:
+        ConfigError: epsilon is not positive.
+    """
+    if not epsilon > 0:
+        raise ConfigError(f"{epsilon=} must be > 0")
+    return replace(scenario, privacy=replace(scenario.privacy, epsilon=epsilon))
+
+
+def compare(
+    scenario: Scenario, epsilons: Sequence[float], out: Path, progress: Progress = quiet
+) -> list[Mapping[str, Any]]:
+    """Return one result per budget; the data set is loaded and cut once.
+
+    Every run's files are in `out/epsilon-E`.
+
+    Raises:
+        As `prepare` and `simulate`.
+    """
+    first = prepare(with_epsilon(scenario, epsilons[0]), progress)
+    results = []
+    for epsilon in epsilons:
+        chosen = with_epsilon(scenario, epsilon)
+        prepared = prepare_silos(chosen, first.market, first.silos, Stopwatch())
+        folder = out / f"epsilon-{epsilon:g}"
+
+        def tell(stage: str, done: int, of: int, label: str = f"ε={epsilon:g}") -> None:
+            progress(f"{label} {stage}", done, of)
+
+        simulation = simulate(prepared, folder, tell)
+        write_result(simulation.result, folder)
+        results.append(simulation.result)
+    return results
+
+
+def parse_epsilons(text: str) -> list[float]:
+    """Return the budgets of a list such as "1,2,4,8".
+
+    Raises:
+        ConfigError: it holds anything but positive numbers.
+    """
+    try:
+        epsilons = [float(part) for part in text.split(",")]
+    except ValueError:
+        raise ConfigError(f"--epsilon {text!r} must be numbers such as 1,2,4,8") from None
+    if not epsilons or not all(0 < epsilon < float("inf") for epsilon in epsilons):
+        raise ConfigError(f"--epsilon {text!r} must be positive numbers")
+    return epsilons
+
+
+def write_workspace(prepared: Prepared, out: Path) -> None:
+    """Write plan, catalogue and every silo's data, for clients in other processes.
+
+    Raises:
+        ConfigError: `out` holds another run.
+    """
+    workspace = Workspace(out)
+    workspace.prepare(
+        prepared.plan, prepared.market.catalogue, prepared.silo_ids, prepared.scenario.seed
+    )
+    for silo in prepared.silos:
+        if not workspace.silo(silo.silo_id).is_dir():
+            save_silo(silo, workspace.silo(silo.silo_id))

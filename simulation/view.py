@@ -1,0 +1,93 @@
+"""Facts -> rich tables for the terminal."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+
+_SYSTEMS = ("dp_popularity", "ease_pooled", "own_cf", "silo_alone", "global", "fused")
+
+
+def budget_table(result: Mapping[str, Any]) -> Table:
+    """Return what the run cost a customer, per release."""
+    privacy = result["privacy"]
+    table = Table(
+        title=f"Privacy spent: ε = {privacy['epsilon']:.3f} at δ = {privacy['target_delta']:g} "
+        f"per {privacy['unit']}, {privacy['adjacency']}",
+        title_justify="left",
+        caption=f"trust: {privacy['trust']}; secure aggregation: {privacy['secure_aggregation']}; "
+        f"claims: {privacy['claims']}",
+        caption_justify="left",
+        box=None,
+    )
+    _release_columns(table)
+    for release in privacy["releases"]:
+        table.add_row(*_release_row(release), str(release["n_silos"]))
+    return table
+
+
+def plan_table(facts: Mapping[str, Any]) -> Table:
+    """Return a plan that nobody has spent anything on yet."""
+    privacy, plan = facts["privacy"], facts["plan"]
+    table = Table(
+        title=f"Plan {plan['digest'][:19]}: ε = {privacy['epsilon']:.3f} "
+        f"(RDP {privacy['epsilon_rdp']:.3f}) at δ = {privacy['target_delta']:g} per "
+        f"{privacy['unit']}, {privacy['adjacency']}",
+        title_justify="left",
+        caption=f"{plan['n_silos']} silos, at least {plan['n_min']} present, "
+        f"{plan['t_collude']} colluding; head of {plan['head']} items; trust {privacy['trust']}, "
+        f"secure aggregation {privacy['secure_aggregation']}",
+        caption_justify="left",
+        box=None,
+    )
+    _release_columns(table)
+    for release in facts["releases"]:
+        table.add_row(*_release_row(release), str(plan["n_silos"]))
+    return table
+
+
+def comparison_table(results: Sequence[Mapping[str, Any]]) -> Table:
+    """Return the headline metric of each system, a column per budget."""
+    metric = results[0]["headline"]
+    table = Table(title=f"{metric} by budget", title_justify="left", box=None)
+    table.add_column("system")
+    for result in results:
+        table.add_column(f"ε = {result['privacy']['epsilon']:.3g}", justify="right")
+    for system in [s for s in _SYSTEMS if s in results[0]["quality"]]:
+        cells = [result["quality"][system][metric] for result in results]
+        table.add_row(
+            system,
+            *(f"{c['mean']:.4f} \\[{c['low']:.3f}, {c['high']:.3f}]" for c in cells),
+        )
+    return table
+
+
+def datasets_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Return the data sets with their sizes, or how to get them."""
+    table = Table("name", "customers", "items", "rows", "silos", "licence", "", box=None)
+    for row in rows:
+        sizes = row.get("sizes")
+        numbers = (
+            [f"{sizes[key]:,}" for key in ("n_customers", "n_items", "n_interactions", "n_silos")]
+            if sizes
+            else ["", "", "", ""]
+        )
+        table.add_row(row["name"], *numbers, row["licence"], row["title"] if sizes else row["hint"])
+    return table
+
+
+def _release_columns(table: Table) -> None:
+    table.add_column("release")
+    for name in ("round", "numbers", "share", "noise / sensitivity", "each silo adds", "silos"):
+        table.add_column(name, justify="right")
+
+
+def _release_row(release: Mapping[str, Any]) -> tuple[str, ...]:
+    return (
+        release["kind"],
+        str(release["round"]),
+        f"{release['dim']:,}",
+        f"{release['share']:.0%}",
+        f"{release['noise_multiplier']:.3f}",
+        f"{release['silo_noise_multiplier']:.3f}",
+    )

@@ -10,7 +10,7 @@ import math
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 from flwr.app import ConfigRecord, RecordDict
@@ -24,6 +24,7 @@ SCHEMA = 1
 MAGIC = b"FNDC"
 MAX_HEADER_BYTES = 64 * 1024
 MAX_TEXT = 1024
+MAX_INT = 2**53
 _PREFIX = struct.Struct("<4sI")
 _FLOWER_KEY = "fondaco"
 
@@ -102,7 +103,13 @@ class Shapes:
 
 
 def encode(record: Record) -> bytes:
-    """Return `record` as bytes; equal records give equal bytes."""
+    """Return `record` as bytes; equal records give equal bytes.
+
+    Raises:
+        CodecError: it is none of the types that may cross the wire.
+    """
+    if type(record) not in get_args(Record):
+        raise CodecError(f"a {type(record).__name__} may not leave")
     texts: dict[str, str | int] = {}
     arrays: list[dict[str, Any]] = []
     chunks: list[bytes] = []
@@ -180,8 +187,10 @@ def _checked_fields(got: dict[str, Any], record_type: type[Record]) -> dict[str,
     if {name: type(value) for name, value in got.items()} != wanted:
         raise CodecError(f"fields of {record_type.__name__} must be {sorted(wanted)}")
     for name, value in got.items():
-        if isinstance(value, str) and len(value) > MAX_TEXT:
-            raise CodecError(f"field {name!r} is longer than {MAX_TEXT} characters")
+        if isinstance(value, str) and (len(value) > MAX_TEXT or not value.isprintable()):
+            raise CodecError(f"field {name!r} is longer than {MAX_TEXT} or holds odd characters")
+        if isinstance(value, int) and not 0 <= value <= MAX_INT:
+            raise CodecError(f"field {name!r} must lie between 0 and {MAX_INT}")
     return got
 
 
@@ -195,11 +204,12 @@ def _read_arrays(
     """Check every announcement and the total length, then build the arrays."""
     layout: list[tuple[str, str, tuple[int, ...]]] = []
     for entry, (name, spec) in zip(announced, specs.items(), strict=False):
-        if not isinstance(entry, dict) or set(entry) != {"name", "dtype", "shape"}:
-            raise CodecError(f"array {name!r} is announced wrongly")
+        wanted = {"name": str, "dtype": str, "shape": list}
+        if not isinstance(entry, dict) or {k: type(v) for k, v in entry.items()} != wanted:
+            raise CodecError(f"array {name!r} must be announced by {sorted(wanted)}")
         shape = entry["shape"]
-        if not isinstance(shape, list) or not all(type(n) is int for n in shape):
-            raise CodecError(f"array {name!r} has the shape {str(shape)[:60]}, not integers")
+        if not all(type(n) is int for n in shape):
+            raise CodecError(f"array {name!r} has a shape that is not of integers")
         if entry["name"] != name or not spec.admits(entry["dtype"], tuple(shape), max_length):
             got = f"{entry['name']} {entry['dtype']} {shape}"
             raise CodecError(f"got array {got[:120]}, expected {name} {spec.dtype} {spec.shape}")

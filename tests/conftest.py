@@ -15,6 +15,11 @@ from fondaco.shared.privacy.plan import (
 from fondaco.shared.provenance import code_digest
 
 
+def pytest_configure(config):
+    # Flower imports typer, typer imports names that click is about to drop.
+    config.addinivalue_line("filterwarnings", "ignore:.*click:DeprecationWarning")
+
+
 def build_plan(
     statistics=(("popularity", 100_000, 5), ("gram", 900_000, 10)),
     *,

@@ -12,7 +12,7 @@ from fondaco.client import app as client_app
 from fondaco.client.agent import SiloAgent, SiloHome
 from fondaco.client.dataset import SiloDataset
 from fondaco.client.dataset_files import save_silo
-from fondaco.client.state import save_agent
+from fondaco.client.state import save_state, serving_facts
 from fondaco.server import app as server_app
 from fondaco.server.app import Job, Outcome
 from fondaco.shared.errors import ConfigError, RoundError
@@ -141,8 +141,7 @@ def simulate(
     measured = measure(prepared.silos, outcome.model, catalogue, scenario, progress)
     if keep_silos:
         with watch("keep silos"):
-            for agent in agents:
-                save_agent(agent, workspace.silo(agent.silo_id))
+            _keep_silos(agents, workspace, prepared)
     timings = {**prepared.timings_s, **watch.timings_s, **measured.timings_s}
     return Simulation(
         prepared=prepared,
@@ -152,6 +151,18 @@ def simulate(
             scenario, prepared.market, plan, outcome=outcome, measured=measured, timings_s=timings
         ),
     )
+
+
+def _keep_silos(agents: Sequence[SiloAgent], workspace: Workspace, prepared: Prepared) -> None:
+    scenario = prepared.scenario
+    facts = serving_facts(
+        scenario.fusion,
+        scenario.evaluation.headline,
+        keep_repeats=scenario.dataset.keep_repeats,
+    )
+    for agent in agents:
+        folder = workspace.silo(agent.silo_id)
+        save_state(agent, prepared.market.catalogue, facts, folder)
 
 
 def _federate(

@@ -1,5 +1,5 @@
 """A silo's own recommender: global, own and content scores, mixed at home."""
 
-from .recommender import Explained, Recommender, fit_recommender
+from .recommender import PARTS, Explained, Recommender, fit_recommender
 
-__all__ = ["Explained", "Recommender", "fit_recommender"]
+__all__ = ["PARTS", "Explained", "Recommender", "fit_recommender"]

@@ -1,0 +1,358 @@
+import fcntl
+import os
+import stat
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fondaco.client import agent as agent_module
+from fondaco.client.agent import SiloAgent, SiloHome, public_reason
+from fondaco.client.dataset import Fold, Rows, SiloDataset
+from fondaco.shared import codec
+from fondaco.shared.codec import Shapes
+from fondaco.shared.errors import (
+    BudgetError,
+    CodecError,
+    ConfigError,
+    DataError,
+    LedgerError,
+    PrivacyError,
+    RefusalError,
+)
+from fondaco.shared.privacy.clipping import gram_sum, popularity_sum
+from fondaco.shared.privacy.contribution import bound_contributions
+from fondaco.shared.privacy.ledger import Ledger
+from fondaco.shared.privacy.noise import NoiseStream
+from fondaco.shared.records import GlobalModel, PrivateUpdate, RoundRequest, SiloStatus
+
+PAIRS = [(0, 1), (0, 2), (0, 2), (1, 4), (1, 0), (2, 3)]
+HEAD = np.array([4, 2, 0, 1])
+NO_HEAD = np.empty(0, dtype=np.int64)
+
+
+def _rows(pairs=()):
+    array = np.array(pairs, dtype=np.int64).reshape(-1, 2)
+    times = np.arange(len(array), dtype=np.float64)
+    return Rows(user_nums=array[:, 0], item_nums=array[:, 1], times=times)
+
+
+def _dataset(silo_id="north", pairs=PAIRS):
+    fold = Fold(user_nums=NO_HEAD, history=_rows(), targets=_rows())
+    users = np.array(["ann", "bob", "cy"])
+    return SiloDataset(
+        silo_id=silo_id, user_ids=users, n_items=5, train=_rows(pairs), valid=fold, test=fold
+    )
+
+
+@pytest.fixture
+def home(tmp_path):
+    return SiloHome(tmp_path, "north")
+
+
+@pytest.fixture
+def agent(plan, home):
+    return SiloAgent(_dataset(), plan, home)
+
+
+def _request(plan, kind="popularity", **changes):
+    head, round_num = (HEAD, 2) if kind == "gram" else (NO_HEAD, 1)
+    request = RoundRequest(
+        plan_digest=plan.digest,
+        code_digest=plan.code_digest,
+        kind=kind,
+        round_num=round_num,
+        attempt=1,
+        head=head,
+    )
+    return codec.encode(replace(request, **changes))
+
+
+def _read(plan, blob, record_type=PrivateUpdate):
+    return codec.decode(blob, record_type, Shapes.of_plan(plan))
+
+
+def _records(plan, home, *types):
+    with Ledger(home.ledger, plan) as ledger:
+        return [r for r in ledger.records() if r["type"] in types]
+
+
+def _model(plan, **changes):
+    def zeros(*shape):
+        return np.zeros(shape, dtype=np.float32)
+
+    items, head = plan.n_items, plan.head
+    model = GlobalModel(
+        plan_digest=plan.digest,
+        catalogue_digest=plan.catalogue_digest,
+        noisy_popularity=zeros(items),
+        popularity=zeros(items),
+        head=HEAD,
+        head_popularity=zeros(head),
+        gram_factors=zeros(head, 1),
+        gram_diagonal=zeros(head),
+        gram_top=zeros(head),
+        kernel_weights=zeros(1),
+        item_in=zeros(head, 1),
+        item_out=zeros(items, 1),
+        spectrum=zeros(head),
+        noise_edge=zeros(),
+    )
+    return codec.encode(replace(model, **changes))
+
+
+def test_agent_answers_a_planned_round_with_a_paid_update(agent, plan, home):
+    update = _read(plan, agent.run_round(_request(plan)))
+    assert (update.silo_id, update.kind, update.round_num) == ("north", "popularity", 1)
+    assert [r["seq"] for r in _records(plan, home, "DEBIT")] == [update.debit_seq]
+
+
+def test_agent_releases_the_clipped_sum_plus_its_seeded_noise(plan, home):
+    agent = SiloAgent(_dataset(), plan, home, seed=3)
+    users, items = np.array(PAIRS).T
+    histories = bound_contributions(users, items, 3, 5)
+    sums = {"popularity": popularity_sum(histories, plan.grid)}
+    sums["gram"] = gram_sum(histories.restrict(HEAD), plan.grid)
+    for event in plan.releases:
+        update = _read(plan, agent.run_round(_request(plan, event.kind)))
+        labels = "north", event.kind, str(event.round_num), "1"
+        noise = NoiseStream.seeded(3, *labels).gaussian(event.dim, event.silo_stddev_grid)
+        assert np.array_equal(update.values, sums[event.kind].values + noise)
+
+
+def test_agent_draws_fresh_noise_from_the_system_by_default(plan, tmp_path):
+    blobs = []
+    for folder in ("a", "b"):
+        home = SiloHome(tmp_path / folder, "north")
+        blobs.append(SiloAgent(_dataset(), plan, home).run_round(_request(plan)))
+        assert _records(plan, home, "RELEASE")[0]["rng"] == "getrandom chacha20"
+    assert blobs[0] != blobs[1]
+
+
+def test_agent_asked_again_sends_the_identical_bytes_for_free(agent, plan, home):
+    first = agent.run_round(_request(plan))
+    restarted = SiloAgent(_dataset(), plan, home)
+    assert agent.run_round(_request(plan)) == restarted.run_round(_request(plan)) == first
+    assert len(_records(plan, home, "DEBIT", "RELEASE")) == 2
+
+
+def test_agent_sends_the_stored_bytes_even_for_another_head(agent, plan, home):
+    first = agent.run_round(_request(plan, "gram"))
+    assert agent.run_round(_request(plan, "gram", head=HEAD[::-1].copy())) == first
+    assert len(_records(plan, home, "RELEASE")) == 1
+
+
+def test_agent_killed_before_its_release_completes_the_round_under_one_debit(
+    agent, plan, home, monkeypatch
+):
+    def die(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Ledger, "record_release", die)
+    with pytest.raises(KeyboardInterrupt):
+        agent.run_round(_request(plan, "gram"))
+    monkeypatch.undo()
+    unsent = home.outbox("gram", 2, 1).read_bytes()
+    sent = agent.run_round(_request(plan, "gram", head=HEAD[::-1].copy()))
+    assert sent != unsent
+    assert home.outbox("gram", 2, 1).read_bytes() == sent
+    assert len(_records(plan, home, "DEBIT", "RELEASE")) == 2
+
+
+def test_agent_pays_again_for_another_attempt_until_the_budget_ends(agent, plan, home):
+    agent.run_round(_request(plan, "gram"))
+    with pytest.raises(BudgetError):
+        agent.run_round(_request(plan, "gram", attempt=2))
+    assert len(_records(plan, home, "DEBIT", "RELEASE")) == 2
+
+
+def test_agent_does_not_release_again_when_its_bytes_are_lost(agent, plan, home):
+    agent.run_round(_request(plan))
+    home.outbox("popularity", 1, 1).unlink()
+    with pytest.raises(BudgetError, match="bytes are gone"):
+        agent.run_round(_request(plan))
+    assert len(_records(plan, home, "RELEASE")) == 1
+    assert _records(plan, home, "REFUSAL")[0]["reason"] == "the released bytes are gone"
+
+
+def test_agent_does_not_send_bytes_that_were_changed(agent, plan, home):
+    agent.run_round(_request(plan))
+    home.outbox("popularity", 1, 1).write_bytes(b"something else")
+    with pytest.raises(BudgetError, match="bytes are gone"):
+        agent.run_round(_request(plan))
+
+
+def test_agent_does_not_start_a_new_ledger_where_numbers_were_released(agent, plan, home):
+    agent.run_round(_request(plan))
+    for path in home.ledger.parent.iterdir():
+        path.unlink()
+    with pytest.raises(LedgerError, match="restore it"):
+        agent.run_round(_request(plan))
+    assert not home.ledger.exists()
+
+
+REFUSED = [
+    {"plan_digest": "sha256:another"},
+    {"code_digest": "sha256:another"},
+    {"round_num": 2},
+    {"round_num": 0},
+    {"kind": "gram", "head": HEAD, "round_num": 1},
+    {"kind": "gram", "head": np.array([0, 0, 1, 2]), "round_num": 2},
+    {"kind": "gram", "head": np.array([0, 1, 2, 5]), "round_num": 2},
+    {"kind": "gram", "head": np.array([0, 1, 2, -1]), "round_num": 2},
+]
+
+
+@pytest.mark.parametrize("changes", REFUSED, ids=str)
+def test_agent_refuses_and_records_what_the_plan_does_not_allow(agent, plan, home, changes):
+    with pytest.raises(RefusalError):
+        agent.run_round(_request(plan, **changes))
+    assert not _records(plan, home, "DEBIT", "RELEASE")
+    assert len(_records(plan, home, "REFUSAL")) == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"kind": "counts"},
+        {"attempt": -1},
+        {"attempt": 2**60},
+        {"head": HEAD},
+        {"kind": "gram", "round_num": 2, "head": HEAD[:3]},
+    ],
+    ids=str,
+)
+def test_agent_refuses_a_malformed_request_before_it_opens_the_ledger(agent, plan, home, changes):
+    with pytest.raises(CodecError):
+        agent.run_round(_request(plan, **changes))
+    assert not home.ledger.exists()
+
+
+def test_agent_refuses_seeded_noise_outside_of_a_simulation(make_plan, home):
+    plan = make_plan(trust="silo", mode="deploy")
+    assert SiloAgent(_dataset(), plan, home).silo_id == "north"
+    with pytest.raises(RefusalError, match="protects nobody"):
+        SiloAgent(_dataset(), plan, home, seed=0)
+
+
+def test_agent_refuses_a_plan_for_other_code(plan, home):
+    with pytest.raises(RefusalError, match="other"):
+        SiloAgent(_dataset(), replace(plan, code_digest="sha256:other"), home)
+
+
+def test_agent_refuses_statistics_that_it_cannot_compute(make_plan, home):
+    with pytest.raises(RefusalError, match="counts"):
+        SiloAgent(_dataset(), make_plan([("counts", 1_000_000, 1)]), home)
+
+
+def test_agent_refuses_another_silos_ledger(agent, plan, home):
+    agent.status()
+    other = SiloAgent(_dataset("south"), plan, home)
+    with pytest.raises(LedgerError, match="another silo"):
+        other.status()
+
+
+@pytest.mark.parametrize("pairs", [(), [(0, item) for item in range(5)] * 2_000, PAIRS])
+def test_agents_answer_has_one_size_whatever_its_customers_did(plan, tmp_path, pairs):
+    agent = SiloAgent(_dataset(pairs=pairs), plan, SiloHome(tmp_path, "north"))
+    sizes = [len(agent.run_round(_request(plan, kind))) for kind in ("popularity", "gram")]
+    plain = SiloAgent(_dataset(), plan, SiloHome(tmp_path / "plain", "north"))
+    assert sizes == [len(plain.run_round(_request(plan, kind))) for kind in ("popularity", "gram")]
+
+
+def test_agents_status_holds_public_facts(agent, plan, home):
+    status = _read(plan, agent.status(), SiloStatus)
+    assert (status.silo_id, status.plan_digest) == ("north", plan.digest)
+    with Ledger(home.ledger, plan) as ledger:
+        assert (status.ledger_seq, status.ledger_digest) == (2, ledger.head().digest)
+
+
+def test_agent_takes_over_the_global_model_and_clears_its_outbox(agent, plan, home):
+    agent.run_round(_request(plan))
+    agent.run_round(_request(plan, attempt=2))
+    agent.receive(_model(plan))
+    assert np.array_equal(agent.model.head, HEAD)
+    assert not list(home.sent.glob("*.bin"))
+
+
+@pytest.mark.parametrize("name", ["plan_digest", "catalogue_digest"])
+def test_agent_refuses_a_model_of_another_plan_or_catalogue(agent, plan, name):
+    with pytest.raises(RefusalError, match="another plan or catalogue"):
+        agent.receive(_model(plan, **{name: "sha256:another"}))
+    assert agent.model is None
+
+
+def test_agents_files_are_for_its_owner_alone(agent, plan, home):
+    agent.run_round(_request(plan))
+    files = [home.ledger, home.outbox("popularity", 1, 1), home.sent / "lock"]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
+
+
+def test_agents_of_one_silo_wait_for_each_other(agent, plan, home):
+    agent.status()
+    blobs = []
+    threads = [
+        threading.Thread(
+            target=lambda: blobs.append(SiloAgent(_dataset(), plan, home).run_round(_request(plan)))
+        )
+        for _ in range(3)
+    ]
+    handle = os.open(home.sent / "lock", os.O_RDWR)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    for thread in threads:
+        thread.start()
+    assert not _records(plan, home, "DEBIT")
+    os.close(handle)
+    for thread in threads:
+        thread.join()
+    assert len(blobs) == 3
+    assert len(set(blobs)) == 1
+
+
+@pytest.mark.parametrize("silo_id", ["..", ".", "a/b", "../../etc", "Süd", "a b", "%2E."])
+def test_silos_name_never_leads_out_of_its_folder(tmp_path, silo_id):
+    home = SiloHome(tmp_path, silo_id)
+    assert home.ledger.resolve().parent == tmp_path / "ledgers"
+    assert home.sent.resolve().parent == tmp_path / "outbox"
+
+
+def test_silos_names_never_share_a_folder(tmp_path):
+    names = ["..", "%2E.", "%252E.", "a/b", "a%2Fb", ".a", "%2Ea"]
+    assert len({SiloHome(tmp_path, name).ledger for name in names}) == len(names)
+
+
+@pytest.mark.parametrize("error", [RefusalError, BudgetError, LedgerError, CodecError])
+def test_public_reason_says_why_a_request_was_refused(error):
+    assert public_reason(error("not planned")) == f"{error.__name__}: not planned"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        DataError("row 3, column 'user_id': 'ann@example.org'"),
+        ConfigError("customer numbers must lie in [0, 3)"),
+        KeyError("ann"),
+        ValueError("could not convert 'ann' to float"),
+        MemoryError("3 customers"),
+    ],
+)
+def test_public_reason_never_quotes_what_may_hold_data(error):
+    text = public_reason(error)
+    assert text == f"{type(error).__name__} (details stay at the silo)"
+
+
+def test_failure_while_computing_spends_the_debit_and_says_nothing(agent, plan, home, monkeypatch):
+    def fail(*args):
+        raise ValueError("ann bought 7")
+
+    monkeypatch.setattr(agent_module, "STATISTICS", {"popularity": fail})
+    with pytest.raises(ValueError, match="ann") as caught:
+        agent.run_round(_request(plan))
+    assert "ann" not in public_reason(caught.value)
+    assert len(_records(plan, home, "DEBIT")) == 1
+    assert not _records(plan, home, "RELEASE")
+
+
+def test_error_tree_calls_every_refusal_private():
+    assert all(issubclass(e, PrivacyError) for e in (BudgetError, LedgerError, RefusalError))

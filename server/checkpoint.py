@@ -74,18 +74,19 @@ class Checkpoints:
         try:
             with safe_open(path, framework="numpy") as file:
                 facts = json.loads(file.metadata()["facts"])
-                total = file.get_tensor(_KEY)
-        except (SafetensorError, ValueError, KeyError) as error:
+                owner = facts["plan_digest"]
+                result = RoundResult(
+                    kind=facts["kind"],
+                    round_num=round_num,
+                    total=file.get_tensor(_KEY),
+                    present=tuple(facts["present"]),
+                    dropped=tuple(Dropped(**d) for d in facts["dropped"]),
+                )
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
             raise RoundError(f"{path} is damaged: {error}") from error
-        if facts["plan_digest"] != self._plan_digest:
+        if owner != self._plan_digest:
             raise RoundError(f"{path} belongs to another plan; choose another --out folder")
-        return RoundResult(
-            kind=facts["kind"],
-            round_num=round_num,
-            total=total,
-            present=tuple(facts["present"]),
-            dropped=tuple(Dropped(**d) for d in facts["dropped"]),
-        )
+        return result
 
     def _path(self, round_num: int) -> Path:
         return self._folder / f"round-{round_num}.safetensors"

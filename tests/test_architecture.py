@@ -1,0 +1,223 @@
+"""Rules of the house that import-linter cannot hold."""
+
+import ast
+import io
+import sys
+import tokenize
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ROOMS = ("client", "server", "shared", "simulation")
+MODULES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
+CORE = sorted((ROOT / "shared" / "privacy").glob("*.py"))
+
+MAX_MODULE_LINES = 400
+MAX_BODY_LINES = 40
+MAX_CORE_STATEMENTS = 600
+MAX_CORE_LINES = 1300
+
+# library -> the only places that may import it, as patterns under the repository
+PLACES = {
+    "flwr": (
+        "*/app.py",
+        "server/rounds.py",
+        "client/launcher.py",
+        "shared/codec.py",
+        "simulation/run.py",
+        "simulation/grid.py",
+        "simulation/*engine*.py",
+    ),
+    "torch": (
+        "shared/models/*.py",
+        "client/training.py",
+        "client/dpsgd.py",
+        "client/content.py",
+        "client/serving/*.py",
+        "server/global_model.py",
+    ),
+    "opacus": ("client/dpsgd.py",),
+    "pandas": (
+        "client/sources/*.py",
+        "client/dataset*.py",
+        "simulation/**/*.py",
+        "simulation/*.py",
+    ),
+    "pickle": (),
+    "marshal": (),
+    "shelve": (),
+    "joblib": (),
+    "random": (),
+}
+PLACES["pyarrow"] = PLACES["pandas"]
+CORE_LIBRARIES = {"numpy", "dp_accounting", "cryptography"}
+
+
+def _name(path):
+    return path.relative_to(ROOT).as_posix()
+
+
+def _tree(path):
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def _imports(path):
+    """Top-level names of everything that a module imports from elsewhere, at any depth."""
+    for node in ast.walk(_tree(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield str(node.module).partition(".")[0]
+
+
+def _dotted(node):
+    """`a.b.c` of names joined by dots, "" for anything else."""
+    parts = []
+    while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    return ".".join([node.id, *reversed(parts)]) if isinstance(node, ast.Name) else ""
+
+
+def _calls(path):
+    return [_dotted(node.func) for node in ast.walk(_tree(path)) if isinstance(node, ast.Call)]
+
+
+def _callers(name):
+    return {_name(p) for p in MODULES if any(c.rpartition(".")[2] == name for c in _calls(p))}
+
+
+def _statements(path):
+    """Logical lines: one for each statement however it is folded; docstrings not counted."""
+    source = path.read_text(encoding="utf-8")
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    ends = sum(token.type == tokenize.NEWLINE for token in tokens)
+    texts = (n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Expr))
+    return ends - sum(isinstance(n.value, ast.Constant) for n in texts)
+
+
+def _functions(path):
+    for node in ast.walk(_tree(path)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+
+
+def _body_lines(function):
+    body = function.body
+    if ast.get_docstring(function) is not None:
+        body = body[1:]
+    return body[-1].end_lineno - body[0].lineno + 1 if body else 0
+
+
+each_module = pytest.mark.parametrize("path", MODULES, ids=_name)
+
+
+@pytest.mark.parametrize("library", PLACES)
+def test_library_is_imported_only_where_it_belongs(library):
+    strangers = [
+        _name(path)
+        for path in MODULES
+        if library in _imports(path) and not any(path.match(place) for place in PLACES[library])
+    ]
+    assert strangers == []
+
+
+@pytest.mark.parametrize("path", CORE, ids=_name)
+def test_core_imports_numbers_accounting_and_ciphers_only(path):
+    assert set(_imports(path)) - sys.stdlib_module_names <= CORE_LIBRARIES
+
+
+@each_module
+def test_randomness_is_passed_in_and_never_global(path):
+    """`np.random.default_rng(...)` and types are all that may be taken from it."""
+    allowed = {"default_rng", "Generator", "SeedSequence"}
+    for node in ast.walk(_tree(path)):
+        dotted = _dotted(node) if isinstance(node, ast.Attribute) else ""
+        if dotted.startswith(("np.random.", "numpy.random.")):
+            assert dotted.split(".")[2] in allowed
+        assert not dotted.startswith(("torch.manual_seed", "torch.seed", "random.seed"))
+
+
+@pytest.mark.parametrize("path", CORE, ids=_name)
+def test_core_draws_noise_from_its_own_stream_only(path):
+    source = path.read_text(encoding="utf-8")
+    assert not any(word in source for word in ("np.random", "numpy.random", "torch", "pickle"))
+    assert not {"random", "secrets"} & set(_imports(path))
+
+
+def test_system_randomness_is_read_in_one_place():
+    assert _callers("urandom") == {"shared/privacy/noise.py"}
+
+
+def test_one_door_makes_private_updates():
+    assert _callers("PrivateUpdate") == {"shared/privacy/release.py"}
+
+
+def test_clipped_sums_are_made_by_clipping_only():
+    assert _callers("ClippedSum") == {"shared/privacy/clipping.py"}
+
+
+def test_debits_are_made_by_the_ledger_only():
+    assert _callers("Debit") == {"shared/privacy/ledger.py"}
+
+
+def test_release_is_called_by_the_agent_only():
+    assert _callers("release") <= {"client/agent.py"}
+
+
+def test_frozen_values_of_the_core_are_not_rebuilt_outside_of_it():
+    """`dataclasses.replace` on a ClippedSum, Debit or PrivateUpdate would be a second door."""
+    core = {_name(path) for path in CORE}
+    doors = {"ClippedSum", "Debit", "PrivateUpdate"}
+    for name in _callers("replace") - core:
+        source = ast.walk(_tree(ROOT / name))
+        imported = {a.name for n in source if isinstance(n, ast.ImportFrom) for a in n.names}
+        assert not (doors & imported and "replace" in imported), name
+
+
+def test_only_the_codec_turns_records_into_flower_messages():
+    makers = _callers("ConfigRecord") | _callers("ArrayRecord") | _callers("MetricRecord")
+    assert makers <= {"shared/codec.py"}
+
+
+def test_core_can_be_read_by_one_auditor():
+    core = [path for path in CORE if path.name != "audit.py"]
+    assert sum(_statements(path) for path in core) <= MAX_CORE_STATEMENTS
+    assert sum(len(p.read_text().splitlines()) for p in core) <= MAX_CORE_LINES
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_room_is_a_typed_package(room):
+    assert (ROOT / room / "py.typed").is_file()
+    folders = {path.parent for path in MODULES if path.is_relative_to(ROOT / room)}
+    assert all((folder / "__init__.py").is_file() for folder in folders)
+
+
+@each_module
+def test_module_is_short(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_MODULE_LINES
+
+
+@each_module
+def test_function_bodies_are_short(path):
+    long = {f.name: n for f in _functions(path) if (n := _body_lines(f)) > MAX_BODY_LINES}
+    assert long == {}
+
+
+@each_module
+def test_functions_take_at_most_five_arguments_by_position(path):
+    for function in _functions(path):
+        positional = [a.arg for a in (*function.args.posonlyargs, *function.args.args)]
+        count = len(positional) - (positional[:1] in (["self"], ["cls"]))
+        assert count <= 5, function.name
+
+
+@each_module
+def test_assert_is_for_tests(path):
+    assert not any(isinstance(node, ast.Assert) for node in ast.walk(_tree(path)))
+
+
+def test_test_files_have_distinct_names():
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert len(names) == len(set(names))

@@ -41,7 +41,24 @@ def epsilon_rdp(multipliers: tuple[Fraction, ...], target_delta: float) -> float
     return float(accountant.get_epsilon(target_delta))
 
 
+def epsilon_gaussian(multipliers: tuple[Fraction, ...], target_delta: float) -> float:
+    """Return the exact epsilon of unsampled Gaussian releases [1].
+
+    Together they are one Gaussian of mu^2 = sum of 1 / multiplier^2 (Dong, Roth & Su 2022), for
+    which Balle & Wang's curve is exact, at any size of epsilon.
+    """
+    mu = math.sqrt(sum(1 / multiplier**2 for multiplier in multipliers))
+    low, high = 0.0, 1.0
+    while _gaussian_delta(high, mu) > target_delta:
+        low, high = high, 2.0 * high
+    for _ in range(100):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _gaussian_delta(middle, mu) > target_delta else (low, middle)
+    return high
+
+
 ACCOUNTANTS: Mapping[str, Callable[[tuple[Fraction, ...], float], float]] = {
+    "gaussian": epsilon_gaussian,
     "pld": epsilon_pld,
     "rdp": epsilon_rdp,
 }
@@ -75,16 +92,10 @@ def gaussian_mu(epsilon: float, target_delta: float) -> float:
         raise ConfigError(f"{epsilon=} must be a finite number > 0")
     if not 0 < target_delta < 1:
         raise ConfigError(f"{target_delta=} must lie between 0 and 1")
-    cdf = NormalDist().cdf
-
-    def excess(mu: float) -> float:
-        tail = cdf(-epsilon / mu - mu / 2)
-        return cdf(-epsilon / mu + mu / 2) - (math.exp(epsilon + math.log(tail)) if tail else 0.0)
-
     low, high = 1e-6, 1e3
     for _ in range(200):
         mu = math.sqrt(low * high)
-        low, high = (mu, high) if excess(mu) <= target_delta else (low, mu)
+        low, high = (mu, high) if _gaussian_delta(epsilon, mu) <= target_delta else (low, mu)
     return low
 
 
@@ -111,3 +122,10 @@ def calibrate(
             return mu
         mu *= epsilon / spent
     raise ConfigError(f"no noise found for {epsilon=} at {target_delta=}")
+
+
+def _gaussian_delta(epsilon: float, mu: float) -> float:
+    """Delta of a mu-GDP mechanism at `epsilon` [probability]. Source: Balle & Wang 2018, Th. 8."""
+    cdf = NormalDist().cdf
+    tail = cdf(-epsilon / mu - mu / 2)
+    return cdf(-epsilon / mu + mu / 2) - (math.exp(epsilon + math.log(tail)) if tail else 0.0)

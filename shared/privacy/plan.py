@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
+from functools import cached_property
 from typing import Any, Literal, get_args
 
 from ..errors import ConfigError, RefusalError
@@ -199,19 +200,19 @@ class RunPlan:
         return {
             "epsilon": accountant.epsilon_pld(self.multipliers, delta),
             "epsilon_rdp": accountant.epsilon_rdp(self.multipliers, delta),
-            "all_honest": accountant.epsilon_pld(joined if aggregate else shares, delta),
-            "clear_shares": accountant.epsilon_pld(shares, delta),
+            "all_honest": accountant.epsilon_gaussian(joined if aggregate else shares, delta),
+            "clear_shares": accountant.epsilon_gaussian(shares, delta),
         }
 
     def epsilon_in_silos(self, n_silos: int) -> float:
-        """Return the PLD epsilon of a customer whose rows lie in `n_silos` silos [1].
+        """Return the epsilon of a customer whose rows lie in `n_silos` silos [1].
 
         In one shared sum the contributions add up: sensitivity n_silos * C. Silos that add all
         noise themselves are separate releases: sqrt(n_silos) * C.
         """
         factor = n_silos if self.trust == "aggregate" else Fraction(math.sqrt(n_silos))
         multipliers = tuple(multiplier / factor for multiplier in self.multipliers)
-        return accountant.epsilon_pld(multipliers, float(self.target_delta))
+        return accountant.epsilon_gaussian(multipliers, float(self.target_delta))
 
     def to_json(self) -> str:
         """Return the canonical text: sorted keys, no spaces, no floats."""
@@ -232,7 +233,7 @@ class RunPlan:
         except (ValueError, TypeError, KeyError, ArithmeticError) as error:
             raise ConfigError(f"this is no plan of schema {SCHEMA}: {error}") from error
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 of the canonical text, as `sha256:...`."""
         return f"sha256:{hashlib.sha256(self.to_json().encode()).hexdigest()}"

@@ -48,8 +48,8 @@ def test_pld_of_several_gaussians_is_that_of_their_joint_mu():
 @given(st.lists(st.fractions(2, 50), min_size=1, max_size=3))
 @settings(max_examples=15, deadline=None)
 def test_pld_never_exceeds_rdp(multipliers):
-    pld, rdp = (f(tuple(multipliers), 1e-6) for f in accountant.ACCOUNTANTS.values())
-    assert pld <= rdp
+    several = tuple(multipliers)
+    assert accountant.epsilon_pld(several, 1e-6) <= accountant.epsilon_rdp(several, 1e-6)
 
 
 @given(st.floats(0.05, 4), st.sampled_from([1e-5, 1e-6, 1e-9]))
@@ -144,3 +144,16 @@ def test_epsilon_falls_as_noise_grows(plan):
     assert accountant.epsilon_pld((more,), 1e-6) < accountant.epsilon_pld(
         (event.noise_multiplier,), 1e-6
     )
+
+
+@given(st.lists(st.fractions(2, 50), min_size=1, max_size=3))
+@settings(max_examples=15, deadline=None)
+def test_exact_gaussian_epsilon_agrees_with_pld(multipliers):
+    exact, pld = (accountant.ACCOUNTANTS[n](tuple(multipliers), 1e-6) for n in ("gaussian", "pld"))
+    assert exact <= pld + 1e-6
+    assert abs(exact - pld) < 2e-3
+
+
+def test_exact_gaussian_epsilon_inverts_its_mu():
+    mu = accountant.gaussian_mu(4.0, 1e-5)
+    assert abs(accountant.epsilon_gaussian((Fraction(1 / mu),), 1e-5) - 4.0) < 1e-6

@@ -101,14 +101,24 @@ def heard():
 
 
 @pytest.fixture
-def coordinator(grid, plan, heard):
-    return Coordinator(
-        grid,
-        plan,
-        Shapes.of_plan(plan),
-        deadline_s=0.3,
-        progress=lambda *news: heard.append(news),
-    )
+def coordinate(grid, plan, heard):
+    """Return a coordinator that waits for `deadline_s`."""
+
+    def make(deadline_s):
+        return Coordinator(
+            grid,
+            plan,
+            Shapes.of_plan(plan),
+            deadline_s=deadline_s,
+            progress=lambda *news: heard.append(news),
+        )
+
+    return make
+
+
+@pytest.fixture
+def coordinator(coordinate):
+    return coordinate(60)
 
 
 def _misbehave(silo, **changes):
@@ -185,13 +195,14 @@ def test_silo_that_sends_garbage_is_named_and_dropped(coordinator, silos):
     assert "CodecError" in cohort.dropped[0].reason
 
 
-def test_silo_that_is_late_is_dropped_at_the_deadline(coordinator, grid):
+def test_silo_that_is_late_is_dropped_at_the_deadline(coordinate, grid):
+    coordinator = coordinate(1)
     cohort = coordinator.roll_call()
     grid.late = (1003,)
     start = time.monotonic()
     result = coordinator.collect(cohort, "popularity", 1, NO_HEAD)
-    assert 0.3 <= time.monotonic() - start < 2
-    assert [(d.silo_id, d.reason) for d in result.dropped] == [("s3", "no answer within 0.3 s")]
+    assert 1 <= time.monotonic() - start < 10
+    assert [(d.silo_id, d.reason) for d in result.dropped] == [("s3", "no answer within 1 s")]
     assert result.total.tolist() == [1_111_110_111] * 5
 
 
@@ -203,10 +214,10 @@ def test_round_with_too_few_silos_fails_and_says_why(coordinator, silos):
         coordinator.collect(cohort, "popularity", 1, NO_HEAD)
 
 
-def test_roll_call_with_too_few_silos_fails(coordinator, grid):
+def test_roll_call_with_too_few_silos_fails(coordinate, grid):
     grid.late = (1003, 1004)
     with pytest.raises(RoundError, match="roll call: 8 silos answered"):
-        coordinator.roll_call()
+        coordinate(1).roll_call()
 
 
 @pytest.mark.parametrize("name", ["plan_digest", "code_digest"])

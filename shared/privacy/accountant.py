@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from functools import lru_cache
-from statistics import NormalDist
 
 from dp_accounting import dp_event
 from dp_accounting.pld import PLDAccountant
@@ -126,6 +125,7 @@ def calibrate(
 
 def _gaussian_delta(epsilon: float, mu: float) -> float:
     """Delta of a mu-GDP mechanism at `epsilon` [probability]. Source: Balle & Wang 2018, Th. 8."""
-    cdf = NormalDist().cdf
-    tail = cdf(-epsilon / mu - mu / 2)
-    return cdf(-epsilon / mu + mu / 2) - (math.exp(epsilon + math.log(tail)) if tail else 0.0)
+    # erfc keeps its digits in the tail, where NormalDist.cdf = (1 + erf) / 2 has none left.
+    tail = math.erfc((epsilon / mu + mu / 2) / math.sqrt(2)) / 2
+    head = math.erfc((epsilon / mu - mu / 2) / math.sqrt(2)) / 2
+    return head - (math.exp(epsilon + math.log(tail)) if tail else 0.0)

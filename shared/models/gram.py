@@ -33,7 +33,7 @@ MIN_HEAD = 100
 HEAD_PLAIN = 10.0
 HEAD_FEATURES = 15.0
 RIDGE = 0.1
-RANK = 64
+RANK = 128
 _TAIL_BLOCK = 8192
 
 
@@ -256,7 +256,9 @@ def _fit_features(
         return np.zeros_like(gram), np.zeros(0)
     parts = [np.outer(direction, direction), *kernels]
     normal = np.array([[_off_diagonal(x, y) for y in parts] for x in parts])
-    weights = nonnegative_fit(normal, np.array([_off_diagonal(x, gram) for x in parts]))[1:]
+    target = np.array([_off_diagonal(x, gram) for x in parts])
+    energy = np.array([float(np.vdot(x, x)) for x in parts])
+    weights = nonnegative_fit(normal, target, energy)[1:]
     base = np.zeros_like(gram)
     for weight, kernel in zip(weights, kernels, strict=True):
         base += weight * kernel

@@ -4,19 +4,34 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
+ROUNDING = 1e-9
+"""Share of a part's energy below which a difference is taken for rounding."""
+
 
 def nonnegative_fit(
-    normal: NDArray[np.float64], target: NDArray[np.float64]
+    normal: NDArray[np.float64], target: NDArray[np.float64], energy: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Return w >= 0 (k,) that minimises w' normal w - 2 w' target.
+
+    A part of which nothing but rounding is left off the diagonal gets 0: its best weight would
+    be a ratio of two rounding errors.
 
     Args:
         normal: (k, k) symmetric and positive semi-definite.
         target: (k,).
+        energy: (k,) squared norm of each part before its diagonal was taken out.
     """
-    scale = 1.0 / np.sqrt(np.maximum(np.diag(normal), 1e-30))
+    weights = np.zeros(len(target))
+    told = np.diag(normal) > ROUNDING * energy
+    if told.any():
+        weights[told] = _scaled_fit(normal[np.ix_(told, told)], target[told])
+    return weights
+
+
+def _scaled_fit(normal: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
+    scale = 1.0 / np.sqrt(np.diag(normal))
     values, vectors = np.linalg.eigh(normal * scale[:, None] * scale)
-    root = np.sqrt(np.maximum(values, max(float(values[-1]), 1e-30) * 1e-10))
+    root = np.sqrt(np.maximum(values, values[-1] * 1e-10))
     weights: NDArray[np.float64] = nnls(
         root[:, None] * vectors.T, (vectors.T @ (target * scale)) / root
     )[0]

@@ -13,6 +13,9 @@ Array = NDArray[np.float64]
 
 PRIOR_POINTS = 150
 PRIOR_STEPS = 300
+PRIOR_REACH = 24.0
+"""Values further up are left as they are: there the prior's points lie wider apart than the
+noise is wide, which is a twentieth of the value at most [noise stddev]."""
 
 
 def denoise_popularity(noisy: Array, noise_stddev: float, features: ItemFeatures) -> Array:
@@ -56,37 +59,39 @@ def empirical_bayes_mean(noisy: Array, noise_stddev: float) -> Array:
     The prior is the non-parametric maximum likelihood one on a grid, by expectation
     maximisation. Source: Kiefer & Wolfowitz 1956; Jiang & Zhang 2009.
     """
-    top = max(float(noisy.max(initial=0.0)) * 1.05, noise_stddev)
+    reach = PRIOR_REACH * noise_stddev
+    near = noisy[noisy <= reach]
+    if not len(near):
+        return noisy.copy()
+    top = max(float(near.max()) * 1.05, noise_stddev)
     grid = np.concatenate([[0.0], np.geomspace(noise_stddev / 20, top, PRIOR_POINTS)])
     # Values are binned first: a catalogue of 100,000 items costs no more than one of 2,000.
-    edges = np.linspace(noisy.min(), noisy.max() + 1e-9, 2001)
-    counts = np.histogram(noisy, edges)[0].astype(np.float64)
+    edges = np.linspace(near.min(), near.max() + 1e-9, 2001)
+    counts = np.histogram(near, edges)[0].astype(np.float64)
     centres = 0.5 * (edges[1:] + edges[:-1])
     likelihood = np.exp(-0.5 * ((centres[:, None] - grid) / noise_stddev) ** 2) + 1e-300
     prior = np.full(len(grid), 1.0 / len(grid))
     for _ in range(PRIOR_STEPS):
-        prior *= likelihood.T @ (counts / (likelihood @ prior)) / len(noisy)
+        prior *= likelihood.T @ (counts / (likelihood @ prior)) / len(near)
     posterior = likelihood * prior
     means = (posterior @ grid) / posterior.sum(axis=1)
     smoothed: Array = np.interp(noisy, centres, means)
-    return smoothed
+    # Near its end the prior lacks what lies beyond, so it is followed a little less far.
+    far = noisy > reach - 4 * noise_stddev
+    ceiling = np.interp(reach - 4 * noise_stddev, centres, means)
+    return np.where(far, np.maximum(noisy, ceiling), smoothed)
 
 
 def _variance_components(centred: Array, blocks: tuple[csr_matrix, ...]) -> Array:
-    squares = [_row_squares(block) for block in blocks]
-    overlap = np.array(
-        [
-            [_squared_overlap(a, b) - float(x @ y) for b, y in zip(blocks, squares, strict=True)]
-            for a, x in zip(blocks, squares, strict=True)
-        ]
-    )
+    squares = np.array([_row_squares(block) for block in blocks])
+    overlap = np.array([[_squared_overlap(a, b) for b in blocks] for a in blocks])
     target = np.array(
         [
             float(np.sum((block.T @ centred) ** 2) - square @ centred**2)
             for block, square in zip(blocks, squares, strict=True)
         ]
     )
-    return nonnegative_fit(overlap, target)
+    return nonnegative_fit(overlap - squares @ squares.T, target, np.diag(overlap))
 
 
 def _squared_overlap(a: csr_matrix, b: csr_matrix) -> float:

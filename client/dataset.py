@@ -130,6 +130,7 @@ def index_items(frame: pd.DataFrame) -> Catalogue:
         categories=tuple(frame["category"]),
         brands=tuple(frame["brand"]),
         prices=frame["price"].to_numpy(dtype=np.float64),
+        years=frame["year"].to_numpy(dtype=np.float64),
     )
 
 

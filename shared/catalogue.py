@@ -1,8 +1,8 @@
-"""The public item list: ids, text, category, brand, price. Never derived from what sold."""
+"""The public item list: ids, text, category, brand, price, year. Never derived from what sold."""
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ class Catalogue:
         categories: (n_items,) one category each, "" where unknown.
         brands: (n_items,) one brand each, "" where unknown.
         prices: (n_items,) list price in the catalogue's currency, NaN where unknown.
+        years: (n_items,) year in which the item came out, NaN where unknown (all, if left out).
     """
 
     items: Vocabulary
@@ -29,14 +30,18 @@ class Catalogue:
     categories: tuple[str, ...]
     brands: tuple[str, ...]
     prices: NDArray[np.float64]
+    years: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
 
     def __post_init__(self) -> None:
+        if not len(self.years):
+            object.__setattr__(self, "years", np.full(len(self.items), np.nan))
         lengths = {
             len(self.items),
             len(self.texts),
             len(self.categories),
             len(self.brands),
             len(self.prices),
+            len(self.years),
         }
         if len(lengths) != 1:
             raise DataError(f"catalogue columns differ in length: {sorted(lengths)}")
@@ -47,10 +52,25 @@ class Catalogue:
     @property
     def digest(self) -> str:
         """SHA-256 over every column, as `sha256:...`: what the plan names."""
-        prices = [None if np.isnan(p) else repr(float(p)) for p in self.prices]
-        body = [self.items.digest, self.texts, self.categories, self.brands, prices]
+        numbers = [
+            [None if np.isnan(number) else repr(float(number)) for number in column]
+            for column in (self.prices, self.years)
+        ]
+        body = [self.items.digest, self.texts, self.categories, self.brands, *numbers]
         raw = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
         return f"sha256:{hashlib.sha256(raw).hexdigest()}"
+
+
+def ids_only(catalogue: Catalogue) -> Catalogue:
+    """Return the same items without any fact about them."""
+    blank = ("",) * len(catalogue)
+    return Catalogue(
+        items=catalogue.items,
+        texts=blank,
+        categories=blank,
+        brands=blank,
+        prices=np.full(len(catalogue), np.nan),
+    )
 
 
 def save_catalogue(catalogue: Catalogue, path: Path) -> None:
@@ -61,6 +81,7 @@ def save_catalogue(catalogue: Catalogue, path: Path) -> None:
         "categories": catalogue.categories,
         "brands": catalogue.brands,
         "prices": [None if np.isnan(p) else float(p) for p in catalogue.prices],
+        "years": [None if np.isnan(y) else float(y) for y in catalogue.years],
     }
     path.write_text(json.dumps(body, ensure_ascii=False), encoding="utf-8")
 
@@ -79,6 +100,7 @@ def load_catalogue(path: Path, digest: str) -> Catalogue:
             categories=tuple(body["categories"]),
             brands=tuple(body["brands"]),
             prices=np.array([np.nan if p is None else p for p in body["prices"]]),
+            years=np.array([np.nan if y is None else y for y in body["years"]]),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} cannot be read as a catalogue: {error}") from error

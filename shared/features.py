@@ -16,9 +16,10 @@ from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
 from .catalogue import Catalogue
 
 HASH_DIM = 2**18
-PRICE_BANDWIDTH = 0.2
+BANDWIDTH = 0.2
+"""Width of a bump over numbers [standard deviations]."""
 NEGLIGIBLE = 1e-3
-_PRICE_GRID = np.arange(-4.0, 4.0 + PRICE_BANDWIDTH, PRICE_BANDWIDTH)
+_BUMPS = np.arange(-4.0, 4.0 + BANDWIDTH, BANDWIDTH)
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +27,7 @@ class ItemFeatures:
     """Feature blocks, each (n_items, block_dim) with rows of norm 1 or 0.
 
     Attributes:
-        names: what each block encodes: text, category, brand, price.
+        names: what each block encodes.
     """
 
     names: tuple[str, ...]
@@ -41,12 +42,22 @@ class ItemFeatures:
 
 @lru_cache(maxsize=4)
 def item_features(catalogue: Catalogue) -> ItemFeatures:
-    """Return the blocks of `catalogue` that hold anything."""
+    """Return the blocks of `catalogue` that hold anything.
+
+    Text, category and brand are words and labels, price and year are numbers; every category
+    also meets every number (a cheap tool is not a cheap toy).
+    """
+    category = labels_block(catalogue.categories)
+    price = numbers_block(np.log(np.where(catalogue.prices > 0, catalogue.prices, np.nan)))
+    year = numbers_block(catalogue.years)
     blocks = {
         "text": words_block(catalogue.texts),
-        "category": labels_block(catalogue.categories),
+        "category": category,
         "brand": labels_block(catalogue.brands),
-        "price": price_block(catalogue.prices),
+        "price": price,
+        "year": year,
+        "category x price": product_block(category, price),
+        "category x year": product_block(category, year),
     }
     filled = {name: block for name, block in blocks.items() if block.nnz}
     return ItemFeatures(names=tuple(filled), blocks=tuple(filled.values()))
@@ -62,19 +73,36 @@ def labels_block(labels: tuple[str, ...]) -> csr_matrix:
     return _tfidf(labels, r"[^|]+", sublinear=False)
 
 
-def price_block(prices: NDArray[np.float64]) -> csr_matrix:
-    """Return Gaussian bumps over the standardised log price, (n_items, n_bumps).
+def numbers_block(values: NDArray[np.float64]) -> csr_matrix:
+    """Return Gaussian bumps over the standardised values, (n_items, n_bumps).
 
-    Two items' cosine falls with their distance in price; an unknown price gives an empty row.
+    Two items' cosine falls with their distance; an unknown number (NaN) gives an empty row.
     """
-    known = np.isfinite(prices) & (prices > 0)
+    known = np.isfinite(values)
     if not known.any():
-        return csr_matrix((len(prices), len(_PRICE_GRID)))
-    logs = np.log(np.where(known, prices, 1.0))
-    centre, spread = logs[known].mean(), logs[known].std() or 1.0
-    standard = np.clip((logs - centre) / spread, -4.0, 4.0)
-    bumps = np.exp(-0.5 * ((standard[:, None] - _PRICE_GRID) / PRICE_BANDWIDTH) ** 2)
+        return csr_matrix((len(values), len(_BUMPS)))
+    held = np.where(known, values, values[known][0])
+    spread = float(held[known].std()) or 1.0
+    standard = np.clip((held - held[known].mean()) / spread, _BUMPS[0], _BUMPS[-1])
+    bumps = np.exp(-0.5 * ((standard[:, None] - _BUMPS) / BANDWIDTH) ** 2)
     return _unit_rows(csr_matrix(np.where((bumps > NEGLIGIBLE) & known[:, None], bumps, 0.0)))
+
+
+def product_block(left: csr_matrix, right: csr_matrix) -> csr_matrix:
+    """Return the row-wise Kronecker product: its cosine is the product of both cosines.
+
+    Columns that no item uses are left out, (n_items, n_used_pairs).
+    """
+    lengths = np.diff(right.indptr)
+    entries = left.tocoo()
+    repeats = lengths[entries.row]
+    rows = np.repeat(entries.row, repeats)
+    offsets = np.arange(repeats.sum()) - np.repeat(np.cumsum(repeats) - repeats, repeats)
+    slots = np.repeat(right.indptr[entries.row], repeats) + offsets
+    pairs = np.repeat(entries.col.astype(np.int64), repeats) * right.shape[1]
+    used, columns = np.unique(pairs + right.indices[slots], return_inverse=True)
+    values = np.repeat(entries.data, repeats) * right.data[slots]
+    return _unit_rows(csr_matrix((values, (rows, columns)), shape=(left.shape[0], len(used))))
 
 
 def _tfidf(texts: tuple[str, ...], token_pattern: str, *, sublinear: bool) -> csr_matrix:

@@ -45,6 +45,8 @@ class ItemColumns:
     """Optional: one brand; "" where unknown."""
     price: str = "price"
     """Optional: list price, finite and not negative; empty where unknown."""
+    year: str = "year"
+    """Optional: year in which the item came out; empty where unknown."""
 
 
 REQUIRED_INTERACTION_COLUMNS = ("user_id", "item_id")

@@ -2,12 +2,13 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from fondaco.shared.catalogue import ids_only
 from fondaco.shared.errors import ConfigError, DataError
 
 from . import loaders
@@ -162,7 +163,10 @@ def load(config: DatasetConfig, seed: int, n_merchants: int = 10) -> Marketplace
     for name, path in files.items():
         _check_sha256(info, name, path)
     request = LoadRequest(config=config, seed=seed, files=files, n_merchants=n_merchants)
-    return drop_small_customers(info.load(request), config.min_rows)
+    market = drop_small_customers(info.load(request), config.min_rows)
+    if config.item_features:
+        return market
+    return replace(market, catalogue=ids_only(market.catalogue))
 
 
 def locate(info: DatasetInfo, data_dir: str) -> dict[str, Path]:

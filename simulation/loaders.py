@@ -198,18 +198,14 @@ def _atomic(path: Path) -> pd.DataFrame:
 
 
 def _films(items: pd.Series, titles: pd.Series, genres: pd.Series, year: pd.Series) -> Catalogue:
-    """Return films; tags are the genres, the year, its lustre and its decade."""
-    number = pd.to_numeric(year, errors="coerce")
-    tags = genres.fillna("")
-    for word, width in (("year", 1), ("lustre", 5), ("decade", 10)):
-        start = (number // width * width).astype("Int64").astype("string")
-        tags = tags + (f"|{word} " + start).fillna("")
+    """Return films; the categories are their genres."""
     return Catalogue(
         items=Vocabulary(tuple(items.astype(str))),
-        texts=tuple(titles + " " + genres.str.replace("|", " ")),
-        categories=tuple(tags.astype(object)),
+        texts=tuple(titles.str.replace(r"\s*\(\d{4}\)\s*$", "", regex=True)),
+        categories=tuple(genres.fillna("")),
         brands=("",) * len(items),
         prices=np.full(len(items), np.nan),
+        years=pd.to_numeric(year, errors="coerce").to_numpy(dtype=np.float64),
     )
 
 

@@ -27,6 +27,8 @@ class DatasetConfig:
     """`files` only: CSV or Parquet table of the public catalogue."""
     silo_column: str = ""
     """`files` only: column that names the silo of a row."""
+    item_features: bool = True
+    """Whether public item facts are used at all; without them only ids remain."""
     min_rating: float = 0.0
     """Rows rated lower are not interactions (data sets with ratings only)."""
     min_rows: int = 1

@@ -73,7 +73,7 @@ def read_items(path: str | Path, columns: ItemColumns | None = None) -> pd.DataF
     """Return the public item list of one file, every row checked, in the file's order.
 
     Returns:
-        (n_items,) item_id, text, category, brand [str, "" where unknown] and price
+        (n_items,) item_id, text, category, brand [str, "" where unknown], price and year
         [float64, NaN where unknown].
 
     Raises:
@@ -85,7 +85,8 @@ def read_items(path: str | Path, columns: ItemColumns | None = None) -> pd.DataF
     parts: dict[str, object] = {"item_id": table.distinct_ids(names["item_id"])}
     for ours in ("text", "category", "brand"):
         parts[ours] = table.texts(names[ours]) if ours in names else ""
-    parts["price"] = table.prices(names["price"]) if "price" in names else np.nan
+    for ours in ("price", "year"):
+        parts[ours] = table.prices(names[ours]) if ours in names else np.nan
     return pd.DataFrame(parts)
 
 

@@ -130,12 +130,21 @@ def test_movielens_filters_ratings_then_small_customers(monkeypatch, tmp_path):
         load(config("movielens-1m", data_dir=folder, min_rows=3), seed=0)
 
 
-def test_movielens_films_carry_genres_and_year_as_tags(monkeypatch, tmp_path):
+def test_movielens_films_carry_title_genres_and_year(monkeypatch, tmp_path):
     folder = movielens(monkeypatch, tmp_path)
     catalogue = load(config("movielens-1m", data_dir=folder), seed=0).catalogue
     assert catalogue.items.ids == ("1", "2")
-    assert catalogue.texts[0] == "Épée (1984) A"
-    assert catalogue.categories[1] == "A|B|year 1995|lustre 1995|decade 1990"
+    assert catalogue.texts[0] == "Épée"
+    assert catalogue.categories[1] == "A|B"
+    assert catalogue.years.tolist() == [1984.0, 1995.0]
+
+
+def test_features_can_be_left_out(monkeypatch, tmp_path):
+    folder = movielens(monkeypatch, tmp_path)
+    bare = load(config("movielens-1m", data_dir=folder, item_features=False), seed=0).catalogue
+    assert bare.items.ids == ("1", "2")
+    assert set(bare.texts) | set(bare.categories) == {""}
+    assert np.isnan(bare.years).all()
 
 
 def test_movielens_100k_reads_the_shipped_text_files(monkeypatch, tmp_path):
@@ -150,7 +159,7 @@ def test_movielens_100k_reads_the_shipped_text_files(monkeypatch, tmp_path):
     folder = place(monkeypatch, tmp_path, "movielens-100k", files)
     market = load(config("movielens-100k", data_dir=folder, min_rating=3), seed=0)
     assert rows(market) == [("9", "2", 1.0, "zip-other")]
-    assert market.catalogue.texts[0] == 'Toy "Story" A B'
+    assert market.catalogue.texts[0] == 'Toy "Story"'
     assert market.has_clock
 
 

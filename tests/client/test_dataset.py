@@ -79,7 +79,7 @@ def test_sorted_ids_puts_plain_numbers_in_their_order():
 
 def test_index_items_is_independent_of_row_order():
     frame = pd.DataFrame({"item_id": ["b", "a"], "text": "t", "category": "", "brand": ""})
-    frame["price"] = [1.0, np.nan]
+    frame["price"], frame["year"] = [1.0, np.nan], np.nan
     assert index_items(frame).digest == index_items(frame[::-1]).digest
     assert index_items(frame).items.ids == ("a", "b")
 

@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 
 Plane = NDArray[np.float32]
 
+ROUNDING = 1e-6
+"""Spread over mean of equal float32 numbers, at most."""
+
 
 class Fuser(Protocol):
     """Combines score planes.
@@ -31,9 +34,11 @@ def standardise(scores: Plane, mask: NDArray[np.bool_]) -> Plane:
     known = ~mask & np.isfinite(scores)
     counts = np.maximum(known.sum(axis=1, keepdims=True), 1)
     held = np.where(known, scores, np.float32(0.0))
-    centred = np.where(known, held - held.sum(axis=1, keepdims=True) / counts, np.float32(0.0))
+    mean = held.sum(axis=1, keepdims=True) / counts
+    centred = np.where(known, held - mean, np.float32(0.0))
     spread = np.sqrt((centred**2).sum(axis=1, keepdims=True) / counts)
-    return np.asarray(centred / np.where(spread > 0, spread, 1.0), dtype=np.float32)
+    told = spread > ROUNDING * np.abs(mean)
+    return np.asarray(centred / np.where(told, spread, np.inf), dtype=np.float32)
 
 
 def weighted_sum(planes: Sequence[Plane], weights: NDArray[np.float64]) -> Plane:

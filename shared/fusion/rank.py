@@ -14,7 +14,7 @@ OFFSET = 20.0
 
 
 class ReciprocalRank:
-    """Adds 1 / (OFFSET + rank); items that a plane does not know get nothing from it."""
+    """Adds z-scores of 1 / (OFFSET + rank); what a plane does not know gets nothing from it."""
 
     def prepare(self, scores: Plane, mask: NDArray[np.bool_]) -> Plane:
         """Return z-scores of 1 / (OFFSET + rank); equal scores share the better rank."""
@@ -29,8 +29,7 @@ class ReciprocalRank:
         ranks_in_order = np.maximum.accumulate(np.where(fresh, position, 0), axis=1)
         ranks = np.empty_like(ranks_in_order)
         np.put_along_axis(ranks, order, ranks_in_order, axis=1)
-        shares = np.where(known, 1.0 / (OFFSET + ranks), 0.0).astype(np.float32)
-        return standardise(shares, mask)
+        return standardise((1.0 / (OFFSET + ranks)).astype(np.float32), ~known)
 
     def fuse(self, planes: Sequence[Plane], weights: NDArray[np.float64]) -> Plane:
         """Return the weighted sum of reciprocal ranks."""

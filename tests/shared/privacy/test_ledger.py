@@ -258,6 +258,17 @@ def test_tampering_is_named_by_its_record(ledger, path, plan):
         Ledger(path, plan)
 
 
+def test_record_rewritten_with_a_fitting_hash_is_found_by_the_next_ones_link(ledger, path, plan):
+    ledger.debit("popularity", 1)
+    ledger.debit("gram", 2)
+    prev, body = ledger._db.execute("SELECT prev, body FROM records WHERE seq = 3").fetchone()
+    body = body.replace("popularity", "popularitx")
+    digest = ledger_module._hash(prev, body.encode()).hex()
+    _edit(path, f"UPDATE records SET body = '{body}', hash = x'{digest}' WHERE seq = 3")  # noqa: S608
+    with pytest.raises(LedgerError, match="damaged at record 4"):
+        Ledger(path, plan)
+
+
 def test_ledger_of_another_plan_is_refused(ledger, path, make_plan):
     with pytest.raises(LedgerError, match="another plan"):
         Ledger(path, make_plan(epsilon=2.0))

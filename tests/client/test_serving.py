@@ -1,0 +1,407 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.sparse import csr_matrix
+
+from fondaco.client.dataset import Fold, Rows, SiloDataset
+from fondaco.client.serving import PARTS, fit_recommender
+from fondaco.client.serving.solve import LowRankEase, global_factor, own_factor
+from fondaco.client.serving.tuning import Judge, averaging_weights, tune_sides
+from fondaco.shared.catalogue import Catalogue
+from fondaco.shared.config import FusionConfig
+from fondaco.shared.errors import ConfigError
+from fondaco.shared.features import item_features
+from fondaco.shared.fusion import FUSERS
+from fondaco.shared.metrics import hits, ndcg, rank_topk
+from fondaco.shared.models.gram import solve_ease
+from fondaco.shared.records import GlobalModel
+from fondaco.shared.vocabulary import Vocabulary
+
+N_ITEMS, N_HEAD = 24, 12
+METRIC = "ndcg@5"
+ALONE = FusionConfig()
+CLOCK = FusionConfig(half_life_days=30.0)
+DP_ONLY = FusionConfig(personal="dp-only")
+KNOBS = {
+    "own": ALONE,
+    "clock": CLOCK,
+    "dp-only": DP_ONLY,
+    "no content": FusionConfig(content=False),
+    "rank": FusionConfig(fuser="rank"),
+    "stacked": FusionConfig(fuser="stacked", half_life_days=30.0),
+}
+each_way = pytest.mark.parametrize("knobs", KNOBS.values(), ids=KNOBS.keys())
+
+
+@pytest.fixture(scope="module")
+def catalogue():
+    return Catalogue(
+        items=Vocabulary(tuple(f"i{num:02d}" for num in range(N_ITEMS))),
+        texts=tuple(f"{'odd' if num % 2 else 'even'} thing{num % 5}" for num in range(N_ITEMS)),
+        categories=tuple(f"c{num % 3}" for num in range(N_ITEMS)),
+        brands=("",) * N_ITEMS,
+        prices=np.linspace(1, 9, N_ITEMS),
+    )
+
+
+@pytest.fixture(scope="module")
+def model(catalogue):
+    """Everybody's model of two tastes, odd and even items, over a head of twelve."""
+    rng = np.random.default_rng(0)
+    head = np.arange(N_HEAD)
+    taste = np.where(head % 2, 1.0, -1.0)
+    popularity = np.linspace(20, 2, N_ITEMS)
+    floats = {
+        "noisy_popularity": popularity + rng.normal(0, 1, N_ITEMS),
+        "popularity": popularity,
+        "head_popularity": popularity[:N_HEAD],
+        "gram_factors": np.column_stack([np.ones(N_HEAD), taste]) * 2.0,
+        "gram_diagonal": np.full(N_HEAD, 3.0),
+        "gram_top": np.full(N_HEAD, 2.0),
+        "kernel_weights": np.full(len(item_features(catalogue).blocks), 0.1),
+        "item_in": rng.normal(size=(N_HEAD, 3)),
+        "item_out": rng.normal(size=(N_ITEMS, 3)),
+        "spectrum": np.linspace(9, -9, N_HEAD),
+        "noise_edge": np.array(4.0),
+    }
+    return GlobalModel(
+        plan_digest="sha256:plan",
+        catalogue_digest=catalogue.digest,
+        head=head,
+        **{name: values.astype(np.float32) for name, values in floats.items()},
+    )
+
+
+def _rows(triples):
+    table = np.array(triples, dtype=np.float64).reshape(-1, 3)
+    return Rows(
+        user_nums=table[:, 0].astype(np.int64),
+        item_nums=table[:, 1].astype(np.int64),
+        times=table[:, 2],
+    ).sorted()
+
+
+def _fold(history, targets):
+    targets = _rows(targets)
+    users = np.unique(targets.user_nums)
+    known = _rows(history)
+    return Fold(
+        user_nums=users, history=known.take(np.isin(known.user_nums, users)), targets=targets
+    )
+
+
+def _dataset(n_users=12, seed=0):
+    """Customers who buy odd or even items; the last has no history and buys item 23 first."""
+    rng = np.random.default_rng(seed)
+    train, valid, test = [], [], []
+    for user in range(n_users):
+        mine = rng.permutation(np.arange(user % 2, N_ITEMS, 2))[:8]
+        times = np.sort(rng.uniform(0, 100, 4))
+        train += [(user, item, time) for item, time in zip(mine[:4], times, strict=True)]
+        valid += [(user, item, 110.0) for item in mine[4:6]]
+        test += [(user, item, 120.0) for item in mine[6:]]
+    test.append((n_users, N_ITEMS - 1, 121.0))
+    return SiloDataset(
+        silo_id="north",
+        user_ids=np.array([f"u{num}" for num in range(n_users + 1)]),
+        n_items=N_ITEMS,
+        train=_rows(train),
+        valid=_fold(train, valid),
+        test=_fold(train + valid, test),
+    )
+
+
+NO_ROWS = _rows([])
+NO_FOLD = _fold([], [])
+
+
+def _fit(dataset, catalogue, model, knobs=ALONE):
+    return fit_recommender(dataset, catalogue, model, knobs, METRIC)
+
+
+# solving
+
+
+def _low_rank_case(rank, seed=0):
+    rng = np.random.default_rng(seed)
+    factor = rng.normal(size=(N_ITEMS, rank)).astype(np.float32)
+    diagonal = rng.uniform(1, 3, N_ITEMS).astype(np.float32)
+    history = csr_matrix((rng.random((6, N_ITEMS)) < 0.2) * rng.uniform(0.2, 1, (6, N_ITEMS)))
+    return factor, diagonal, history
+
+
+@pytest.mark.parametrize("rank", [0, 1, 7, 40])
+def test_low_rank_ease_is_ease_of_the_whole_gram(rank):
+    factor, diagonal, history = _low_rank_case(rank)
+    gram = (factor @ factor.T + np.diag(diagonal)).astype(np.float64)
+    weights, _ = solve_ease(gram, 0.0)
+    found = LowRankEase(factor, diagonal).score(history)
+    np.testing.assert_allclose(found, history @ weights, atol=2e-4)
+
+
+def test_low_rank_ease_leaves_the_history_as_it_was():
+    factor, diagonal, history = _low_rank_case(5)
+    before = history.copy()
+    LowRankEase(factor, diagonal).score(history)
+    assert (history != before).nnz == 0
+
+
+def test_own_factor_is_the_silos_exact_gram():
+    train = csr_matrix(np.array([[1.0, 1.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.0]]))
+    factor = own_factor(train)
+    expected = [[0.5, 0.5, 0.0], [0.5, 1.5, 0.0], [0.0, 0.0, 0.0]]
+    np.testing.assert_allclose(factor @ factor.T, expected, atol=1e-6)
+
+
+def test_own_factor_of_many_customers_is_close_to_their_gram(monkeypatch):
+    train = csr_matrix((np.random.default_rng(0).random((80, N_ITEMS)) < 0.2).astype(float))
+    exact = own_factor(train)
+    monkeypatch.setattr("fondaco.client.serving.solve.OWN_RANK", N_ITEMS)
+    cut = own_factor(train)
+    assert cut.shape == (N_ITEMS, N_ITEMS)
+    np.testing.assert_allclose(cut @ cut.T, exact @ exact.T, atol=1e-4)
+
+
+def test_global_factor_covers_the_whole_catalogue(model, catalogue):
+    factor, diagonal = global_factor(model, catalogue)
+    assert len(factor) == len(diagonal) == N_ITEMS
+    gram = factor @ factor.T + np.diag(diagonal)
+    assert np.isfinite(gram).all()
+    assert np.linalg.eigvalsh(gram)[0] > -1e-3
+    assert np.all(np.diag(gram) > 0)
+
+
+# tuning
+
+
+@settings(max_examples=30)
+@given(seed=st.integers(0, 10**6), k=st.integers(1, 30))
+def test_judge_agrees_with_the_reported_ndcg(seed, k):
+    rng = np.random.default_rng(seed)
+    mask = rng.random((5, 12)) < 0.2
+    targets = ~mask & (rng.random(mask.shape) < 0.3)
+    targets[:, 0], mask[:, 0] = True, False
+    scores = rng.permutation(60).reshape(5, 12).astype(np.float32)
+    ranking = rank_topk(scores, csr_matrix(mask.astype(float)), k)
+    hit = hits(ranking, csr_matrix(targets.astype(float)))
+    expected = ndcg(hit, targets.sum(axis=1), min(k, 12))
+    np.testing.assert_allclose(Judge(mask, targets, k)(scores), expected, atol=1e-9)
+
+
+@given(seed=st.integers(0, 10**6), n_users=st.integers(0, 30))
+def test_averaging_weights_sum_to_one(seed, n_users):
+    values = np.random.default_rng(seed).random((4, n_users))
+    weights = averaging_weights(values)
+    assert weights.sum() == pytest.approx(1.0)
+    assert (weights >= 0).all()
+
+
+def test_averaging_weights_prefer_the_better_setting():
+    rng = np.random.default_rng(0)
+    values = rng.random((3, 200)) * 0.1 + np.array([[0.0], [0.3], [0.02]])
+    weights = averaging_weights(values)
+    assert weights[1] > 0.99
+
+
+def test_averaging_weights_of_equal_settings_are_the_prior():
+    values = np.tile(np.random.default_rng(0).random(9), (3, 1))
+    assert averaging_weights(values) == pytest.approx([1 / 3] * 3)
+    assert averaging_weights(values, np.array([1.0, 1.0, 2.0])) == pytest.approx([0.25, 0.25, 0.5])
+
+
+def test_averaging_weights_of_one_customer_are_the_prior():
+    assert averaging_weights(np.array([[0.0], [1.0]])).tolist() == [0.5, 0.5]
+
+
+def test_more_customers_make_averaging_weights_more_decided():
+    rng = np.random.default_rng(0)
+    values = rng.random((2, 400)) + np.array([[0.0], [0.2]])
+    few, many = averaging_weights(values[:, :5])[1], averaging_weights(values)[1]
+    assert 0.5 < few < many
+
+
+def test_side_weights_follow_what_a_side_adds():
+    rng = np.random.default_rng(0)
+    targets = rng.random((150, 20)) < 0.1
+    targets[:, 0] |= ~targets.any(axis=1)
+    base, noise = rng.normal(size=(2, *targets.shape)).astype(np.float32)
+    good = (targets + rng.normal(0, 0.3, targets.shape)).astype(np.float32)
+    judge = Judge(np.zeros_like(targets), targets, 10)
+    found = tune_sides(base, [good, noise], judge, FUSERS["weighted"])
+    assert found[0] > 1.0 > found[1]
+
+
+# recommending
+
+
+@each_way
+@pytest.mark.parametrize("joined", [False, True])
+def test_parts_add_up_to_the_scores(catalogue, model, knobs, joined):
+    dataset = _dataset()
+    explained = _fit(dataset, catalogue, model if joined else None, knobs).explain_fold(
+        dataset.test
+    )
+    assert set(explained.parts) == set(PARTS)
+    np.testing.assert_allclose(sum(explained.parts.values()), explained.scores, atol=1e-5)
+    assert joined or not explained.parts["global"].any()
+
+
+def test_own_taste_is_learned(catalogue):
+    dataset = _dataset(n_users=40)
+    scores = _fit(dataset, catalogue, None, FusionConfig(content=False)).score_fold(dataset.test)
+    same = np.arange(N_ITEMS) % 2 == np.arange(40)[:, None] % 2
+    unseen = ~(dataset.test.history_matrix(N_ITEMS).toarray()[:40] > 0)
+    assert scores[:40][same & unseen].mean() > scores[:40][~same & unseen].mean() + 0.5
+
+
+@each_way
+def test_fitting_twice_gives_the_same_scores(catalogue, model, knobs):
+    dataset = _dataset()
+    first, again = (_fit(dataset, catalogue, model, knobs).score_fold(dataset.test) for _ in "ab")
+    assert np.array_equal(first, again)
+
+
+@each_way
+def test_cold_customers_and_cold_items_get_finite_scores(catalogue, model, knobs):
+    dataset = _dataset()
+    scores = _fit(dataset, catalogue, model, knobs).score_fold(dataset.test)
+    assert scores.shape == (13, N_ITEMS)
+    assert np.isfinite(scores).all()
+
+
+def test_customers_without_history_get_popular_items_first(catalogue, model):
+    dataset = _dataset()
+    cold = _fit(dataset, catalogue, model, DP_ONLY).score_fold(dataset.test)[-1]
+    assert np.corrcoef(cold, model.popularity)[0, 1] > 0.5
+
+
+@pytest.mark.parametrize("knobs", [ALONE, CLOCK])
+def test_customers_without_history_get_what_the_silo_sells(catalogue, knobs):
+    dataset = _dataset()
+    bought = np.bincount(dataset.train.item_nums, minlength=N_ITEMS)
+    cold = _fit(dataset, catalogue, None, knobs).score_fold(dataset.test)[-1]
+    assert np.corrcoef(cold, bought)[0, 1] > 0.5
+
+
+@each_way
+@pytest.mark.parametrize("joined", [False, True])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"valid": NO_FOLD},
+        {"train": NO_ROWS},
+        {"train": NO_ROWS, "valid": NO_FOLD},
+        {"train": NO_ROWS, "valid": NO_FOLD, "test": NO_FOLD},
+    ],
+    ids=["no validation", "no training", "test only", "nothing"],
+)
+def test_a_silo_that_lacks_rows_still_recommends(catalogue, model, knobs, joined, changes):
+    dataset = replace(_dataset(), **changes)
+    recommender = _fit(dataset, catalogue, model if joined else None, knobs)
+    scores = recommender.score_fold(dataset.test)
+    assert scores.shape == (len(dataset.test.user_nums), N_ITEMS)
+    assert np.isfinite(scores).all()
+
+
+@each_way
+@pytest.mark.parametrize("joined", [False, True])
+def test_a_silo_of_one_customer_recommends(catalogue, model, knobs, joined):
+    dataset = _dataset(n_users=1)
+    recommender = _fit(dataset, catalogue, model if joined else None, knobs)
+    assert np.isfinite(recommender.score_fold(dataset.test)).all()
+
+
+def test_a_silo_without_customers_recommends_to_nobody(catalogue, model):
+    nobody = SiloDataset(
+        silo_id="empty",
+        user_ids=np.empty(0, dtype=np.str_),
+        n_items=N_ITEMS,
+        train=NO_ROWS,
+        valid=NO_FOLD,
+        test=NO_FOLD,
+    )
+    for everybody in (None, model):
+        found = _fit(nobody, catalogue, everybody, CLOCK).score_fold(nobody.test)
+        assert found.shape == (0, N_ITEMS)
+
+
+def _with_items_permuted(rows):
+    return replace(rows, item_nums=np.random.default_rng(3).permutation(N_ITEMS)[rows.item_nums])
+
+
+@pytest.mark.parametrize("half_life_days", [0.0, 30.0])
+@pytest.mark.parametrize("fuser", FUSERS)
+def test_dp_only_never_reads_the_silos_own_statistics(catalogue, model, fuser, half_life_days):
+    knobs = FusionConfig(personal="dp-only", fuser=fuser, half_life_days=half_life_days)
+    dataset = _dataset()
+    other = replace(dataset, train=_with_items_permuted(dataset.train))
+    first, second = (
+        _fit(silo, catalogue, model, knobs).explain_fold(silo.test) for silo in (dataset, other)
+    )
+    assert np.array_equal(first.scores, second.scores)
+    assert not first.parts["own"].any()
+
+
+def test_own_statistics_do_matter_otherwise(catalogue, model):
+    dataset = _dataset()
+    other = replace(dataset, train=_with_items_permuted(dataset.train))
+    first, second = (_fit(d, catalogue, model).score_fold(d.test) for d in (dataset, other))
+    assert not np.allclose(first, second)
+
+
+def test_without_content_no_item_facts_take_part(catalogue, model):
+    dataset = _dataset()
+    knobs = FusionConfig(content=False)
+    parts = _fit(dataset, catalogue, None, knobs).explain_fold(dataset.test).parts
+    bare = replace(catalogue, texts=("",) * N_ITEMS, categories=("",) * N_ITEMS)
+    same = _fit(dataset, bare, None, knobs).explain_fold(dataset.test).parts
+    assert not parts["content"].any()
+    assert np.array_equal(parts["own"], same["own"])
+
+
+@each_way
+def test_test_rows_never_change_the_fit(catalogue, model, knobs):
+    dataset = _dataset()
+    others = replace(dataset.test, targets=_with_items_permuted(dataset.test.targets))
+    fitted = [
+        _fit(replace(dataset, test=fold), catalogue, model, knobs)
+        for fold in (dataset.test, others, NO_FOLD)
+    ]
+    first, *rest = [(r.mix, r.score_fold(dataset.test).tolist()) for r in fitted]
+    assert all(other == first for other in rest)
+
+
+def test_targets_never_change_the_scores(catalogue, model):
+    dataset = _dataset()
+    recommender = _fit(dataset, catalogue, model, CLOCK)
+    others = replace(dataset.test, targets=_with_items_permuted(dataset.test.targets))
+    assert np.array_equal(recommender.score_fold(dataset.test), recommender.score_fold(others))
+
+
+def test_a_model_that_misleads_is_hardly_trusted(catalogue, model):
+    """Joining can be turned down: everybody's taste is the opposite of this silo's."""
+    dataset = _dataset(n_users=60)
+    popularity = np.linspace(1, 50, N_ITEMS).astype(np.float32)
+    taste = np.where(np.arange(N_HEAD) < N_HEAD // 2, 1.0, -1.0).astype(np.float32)
+    wrong = replace(
+        model,
+        popularity=popularity,
+        gram_factors=np.column_stack([model.gram_top, 6 * taste]).astype(np.float32),
+    )
+    recommender = _fit(dataset, catalogue, wrong)
+    judge = Judge(
+        dataset.test.history_matrix(N_ITEMS).toarray() > 0,
+        dataset.test.target_matrix(N_ITEMS).toarray() > 0,
+        5,
+    )
+    joined = judge(recommender.score_fold(dataset.test)).mean()
+    alone = judge(_fit(dataset, catalogue, None).score_fold(dataset.test)).mean()
+    assert joined > alone - 0.05
+
+
+def test_an_unknown_metric_is_refused(catalogue):
+    with pytest.raises(ConfigError, match="mrr"):
+        fit_recommender(_dataset(), catalogue, None, ALONE, "mrr@5")

@@ -24,6 +24,7 @@ from fondaco.shared.metrics import (
     bootstrap_means,
     coverage,
     evaluate,
+    parse_metric,
     rank_topk,
 )
 from fondaco.shared.records import GlobalModel
@@ -126,6 +127,29 @@ class _Rankings:
         self.timings_s[name] = round(self.timings_s.get(name, 0.0) + spent, 3)
 
 
+def check_evaluation(scenario: Scenario) -> None:
+    """Refuse, before anything is spent, what could not be measured afterwards.
+
+    Raises:
+        ConfigError: a baseline or metric is unknown, or a number is out of range.
+    """
+    for name in scenario.baselines:
+        if name not in BASELINES:
+            raise ConfigError(unknown_name(name, sorted(BASELINES), "baseline"))
+    headline = parse_metric(scenario.evaluation.headline)
+    if headline.kind == "coverage" or headline.k > LIST_LENGTH:
+        raise ConfigError(
+            f"evaluation.headline={str(headline)!r} must be a metric per customer of at most "
+            f"{LIST_LENGTH} items"
+        )
+    for name, least in (("bootstrap", 1), ("silos", 0)):
+        if getattr(scenario.evaluation, name) < least:
+            value = getattr(scenario.evaluation, name)
+            raise ConfigError(f"evaluation.{name}={value} must be at least {least}")
+    if scenario.seed < 0:
+        raise ConfigError(f"seed={scenario.seed} must be at least 0")
+
+
 def measure(
     silos: Sequence[SiloDataset],
     model: GlobalModel,
@@ -143,7 +167,7 @@ def measure(
         progress: told per system and per silo.
 
     Raises:
-        ConfigError: a baseline or metric is unknown, or there is no test customer.
+        ConfigError: there is no test customer.
     """
     chosen = _chosen_silos(silos, scenario)
     silos = [silos[num] for num in chosen]
@@ -190,8 +214,6 @@ def _rank_baselines(
     test = rankings.test
     valid = pool(silos, "valid", keep_repeats=False)
     for done, name in enumerate(scenario.baselines):
-        if name not in BASELINES:
-            raise ConfigError(unknown_name(name, sorted(BASELINES), "baseline"))
         progress("baselines", done, len(scenario.baselines))
         rng = np.random.default_rng(scenario.seed)
         with rankings.timed(name):
@@ -296,7 +318,7 @@ def _per_silo(
         }
         if mine.any():
             for system, metrics in values.items():
-                row[system] = {m: {"mean": float(v[mine].mean())} for m, v in metrics.items()}
+                row[system] = {m: float(v[mine].mean()) for m, v in metrics.items()}
         rows.append(row)
     return rows
 

@@ -1,5 +1,6 @@
 """One scenario from rows to result: partition, federate in this process, measure."""
 
+import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +21,7 @@ from fondaco.shared.privacy.plan import RunPlan
 from fondaco.shared.workspace import Workspace
 
 from .datasets import load
-from .evaluation import measure
+from .evaluation import check_evaluation, measure
 from .grid import InProcessGrid, run_server_app
 from .marketplace import Marketplace
 from .partition import partition
@@ -95,6 +96,7 @@ def prepare(scenario: Scenario, progress: Progress = quiet) -> Prepared:
         ConfigError: a knob is out of range.
         DataError: the data set is missing or holds a bad row.
     """
+    check_evaluation(scenario)
     watch = Stopwatch()
     progress("load", 0, 1)
     with watch("load"):
@@ -131,8 +133,7 @@ def simulate(
     """
     watch = Stopwatch()
     scenario, plan, catalogue = prepared.scenario, prepared.plan, prepared.market.catalogue
-    workspace = Workspace(out)
-    workspace.prepare(plan, catalogue, prepared.silo_ids, scenario.seed)
+    workspace = _claim_workspace(prepared, out)
     agents = [
         SiloAgent(silo, plan, SiloHome(out, silo.silo_id), scenario.seed) for silo in prepared.silos
     ]
@@ -151,6 +152,35 @@ def simulate(
             scenario, prepared.market, plan, outcome=outcome, measured=measured, timings_s=timings
         ),
     )
+
+
+def _claim_workspace(prepared: Prepared, out: Path) -> Workspace:
+    """Return the workspace, which a killed run of the same plan on the same rows may have begun.
+
+    A plan knows public facts only, so it cannot tell that somebody's rows have changed; the
+    simulation, which owns them all, can, and must: the rounds in the folder would be stale.
+    """
+    workspace = Workspace(out)
+    scenario = prepared.scenario
+    workspace.prepare(prepared.plan, prepared.market.catalogue, prepared.silo_ids, scenario.seed)
+    path, digest = out / "rows.sha256", _training_digest(prepared.silos)
+    if not path.is_file():
+        partial = path.with_suffix(".part")
+        partial.write_text(digest, encoding="utf-8")
+        partial.replace(path)
+    elif path.read_text(encoding="utf-8") != digest:
+        raise ConfigError(
+            f"{out} holds a run on other rows; choose another --out folder or remove it"
+        )
+    return workspace
+
+
+def _training_digest(silos: Sequence[SiloDataset]) -> str:
+    sha = hashlib.sha256()
+    for silo in silos:
+        sha.update("\x00".join([silo.silo_id, *silo.user_ids.tolist()]).encode() + b"\x00")
+        sha.update(silo.train.user_nums.tobytes() + silo.train.item_nums.tobytes())
+    return sha.hexdigest()
 
 
 def _keep_silos(agents: Sequence[SiloAgent], workspace: Workspace, prepared: Prepared) -> None:
@@ -256,10 +286,7 @@ def write_workspace(prepared: Prepared, out: Path) -> None:
     Raises:
         ConfigError: `out` holds another run.
     """
-    workspace = Workspace(out)
-    workspace.prepare(
-        prepared.plan, prepared.market.catalogue, prepared.silo_ids, prepared.scenario.seed
-    )
+    workspace = _claim_workspace(prepared, out)
     for silo in prepared.silos:
         if not workspace.silo(silo.silo_id).is_dir():
             save_silo(silo, workspace.silo(silo.silo_id))

@@ -6,6 +6,7 @@ import platform
 import resource
 import sys
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,6 @@ def build_result(
     timings_s: Mapping[str, float],
 ) -> dict[str, Any]:
     """Return what `result.json` holds (schema 1)."""
-    sizes = market.sizes
     return {
         "schema": SCHEMA,
         "scenario": scenario.name,
@@ -46,9 +46,7 @@ def build_result(
         "versions": {"python": platform.python_version()} | {n: version(n) for n in _VERSIONS},
         "dataset": {
             "name": market.name,
-            "n_customers": sizes.n_customers,
-            "n_items": sizes.n_items,
-            "n_interactions": sizes.n_interactions,
+            **asdict(market.sizes),
             "n_silos": plan.cohort.n_silos,
             "split": dict(plan.public),
         },
@@ -66,6 +64,15 @@ def build_result(
         "mix": measured.mix,
         "epsilons": _epsilons(plan),
         "plan": plan_facts(plan),
+        **_federation_facts(outcome),
+        "notes": _notes(scenario, market, plan),
+        "timings_s": dict(timings_s),
+        "peak_rss_bytes": _peak_rss_bytes(),
+    }
+
+
+def _federation_facts(outcome: Outcome) -> dict[str, Any]:
+    return {
         "spectrum": {
             "eigenvalues": [round(float(v), 4) for v in outcome.model.spectrum],
             "noise_edge": round(float(outcome.model.noise_edge), 4),
@@ -74,9 +81,6 @@ def build_result(
             {"silo_id": d.silo_id, "round": d.round_num, "reason": d.reason}
             for d in outcome.dropped
         ],
-        "notes": _notes(scenario, market, plan),
-        "timings_s": dict(timings_s),
-        "peak_rss_bytes": _peak_rss_bytes(),
     }
 
 

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from fondaco.shared.errors import FondacoError
@@ -48,18 +49,19 @@ def recommend(
     if as_json:
         print(json.dumps({"silo_id": silo.silo_id, "customer": customer, "items": rows}))
         return
-    title = f"{silo.silo_id}: for customer {customer}"
+    title = escape(f"{silo.silo_id}: for customer {customer}")
     table = Table("", "item", "text", "score", "global", "own", "content", title=title, box=None)
     for rank, row in enumerate(rows, start=1):
         parts = [f"{row[part]:+.2f}" for part in ("score", "global", "own", "content")]
-        table.add_row(str(rank), row["item_id"], row["text"], *parts)
+        table.add_row(str(rank), escape(row["item_id"]), escape(row["text"]), *parts)
     out_console.print(table)
 
 
 def main() -> None:
-    """Run the command line; every error of ours is one line."""
+    """Run the command line; every error of ours, and of the file system, is one line."""
     try:
         app()
-    except FondacoError as error:
-        err_console.print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True)
+    except (FondacoError, OSError) as error:
+        line = escape(str(error))
+        err_console.print(f"[red]error:[/red] {line}", highlight=False, soft_wrap=True)
         sys.exit(2)

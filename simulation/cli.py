@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -107,8 +108,9 @@ def run(
         return
     out_console.print(summary_table(dict(simulation.result)))
     out_console.print(budget_table(simulation.result))
-    out_console.print(f"[bold]{folder / 'report.html'}[/bold] shows the rest. Next, try:")
-    out_console.print(f"  fondaco-simulate compare {scenario} --epsilon 1,2,4,8")
+    page = escape(str(folder / "report.html"))
+    out_console.print(f"[bold]{page}[/bold] shows the rest. Next, try:")
+    out_console.print(f"  fondaco-simulate compare {escape(scenario)} --epsilon 1,2,4,8")
 
 
 @app.command()
@@ -132,7 +134,8 @@ def compare(
         print(json.dumps(results))
         return
     out_console.print(comparison_table(results))
-    out_console.print(f"[bold]{folder / 'report.html'}[/bold] draws the curve.")
+    page = escape(str(folder / "report.html"))
+    out_console.print(f"[bold]{page}[/bold] draws the curve.")
 
 
 @app.command()
@@ -175,10 +178,11 @@ def prepare(
     with _progress() as progress:
         prepared = runs.prepare(chosen, progress)
     runs.write_workspace(prepared, out)
-    out_console.print(f"{len(prepared.silos)} silos are ready in {out}. From another folder, run:")
+    ready = f"{len(prepared.silos)} silos are ready in {escape(str(out))}"
+    out_console.print(f"{ready}. From another folder, run:")
     out_console.print(
         "  flwr run PATH_TO_FONDACO --stream "
-        f"--run-config 'workspace=\"{out.resolve()}\"' "
+        f"--run-config 'workspace=\"{escape(str(out.resolve()))}\"' "
         f"--federation-config 'num-supernodes={len(prepared.silos)}'",
         highlight=False,
         soft_wrap=True,
@@ -194,7 +198,7 @@ def report(
     source = result / "result.json" if result.is_dir() else result
     page = out or source.with_name("report.html")
     write_report(read_result(source), page)
-    out_console.print(str(page))
+    out_console.print(escape(str(page)))
 
 
 def _show_plan(prepared: runs.Prepared, *, as_json: bool) -> None:
@@ -239,12 +243,13 @@ class _progress:  # noqa: N801  (reads as a verb at the call)
 
 
 def main() -> None:
-    """Run the command line; every error of ours is one line."""
+    """Run the command line; every error of ours, and of the file system, is one line."""
     runs.quieten_flower()
     try:
         app()
-    except FondacoError as error:
-        err_console.print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True)
+    except (FondacoError, OSError) as error:
+        line = escape(str(error))
+        err_console.print(f"[red]error:[/red] {line}", highlight=False, soft_wrap=True)
         sys.exit(2)
     except KeyboardInterrupt:
         err_console.print("stopped; run the same command again to resume")

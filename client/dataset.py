@@ -1,6 +1,6 @@
 """Rows of one silo, indexed and split: the only shape in which models see customers' data."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -62,6 +62,13 @@ class Rows:
         return (self.user_nums << ITEM_BITS) | self.item_nums
 
 
+NO_ROWS = Rows(
+    user_nums=np.empty(0, dtype=np.int64),
+    item_nums=np.empty(0, dtype=np.int64),
+    times=np.empty(0, dtype=np.float64),
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Fold:
     """Customers to recommend to: what is known of them and what they took next.
@@ -98,7 +105,9 @@ class SiloDataset:
     """Everything a silo knows of its customers, in three parts that never mix.
 
     `train` is all that models and releases may read. `valid` tunes only what stays at home.
-    `test` is read by the simulation's evaluation alone.
+    `test` is read by the simulation's evaluation alone. `interim` holds the rows of all
+    customers between `train` and `test`: known at home when test customers are served, in no
+    model; without a clock there are none.
     """
 
     silo_id: str
@@ -107,6 +116,16 @@ class SiloDataset:
     train: Rows
     valid: Fold
     test: Fold
+    interim: Rows = field(default_factory=lambda: NO_ROWS)
+
+    @property
+    def known(self) -> Rows:
+        """All rows that the silo has when test customers are served."""
+        return Rows(
+            user_nums=np.concatenate([self.train.user_nums, self.interim.user_nums]),
+            item_nums=np.concatenate([self.train.item_nums, self.interim.item_nums]),
+            times=np.concatenate([self.train.times, self.interim.times]),
+        )
 
     @property
     def n_users(self) -> int:
@@ -210,6 +229,7 @@ def split_by_time(
         train=rows.take(train),
         valid=_fold(rows, train, ~train & ~test, keep_repeats),
         test=_fold(rows, ~test, test, keep_repeats),
+        interim=rows.take(~train & ~test),
     )
 
 
@@ -245,6 +265,7 @@ def split_last_k(
         train=rows.take(train),
         valid=_fold(rows, train, ~train & ~test, keep_repeats),
         test=_fold(rows, ~test, test, keep_repeats),
+        interim=rows.take(~train & ~test),
     )
 
 

@@ -13,7 +13,7 @@ from fondaco.shared.errors import DataError
 from .dataset import Fold, Rows, SiloDataset
 
 SCHEMA = 1
-_ROWS = ("train", "valid.history", "valid.targets", "test.history", "test.targets")
+_ROWS = ("train", "valid.history", "valid.targets", "test.history", "test.targets", "interim")
 _FIELDS = ("user_nums", "item_nums", "times")
 _ARRAYS = "rows.npz"
 _FACTS = "dataset.json"
@@ -88,6 +88,7 @@ def _assemble(silo_id: str, n_items: int, arrays: dict[str, NDArray[np.generic]]
         train=rows("train"),
         valid=fold("valid"),
         test=fold("test"),
+        interim=rows("interim"),
     )
 
 
@@ -98,6 +99,7 @@ def _all_rows(dataset: SiloDataset) -> tuple[Rows, ...]:
         dataset.valid.targets,
         dataset.test.history,
         dataset.test.targets,
+        dataset.interim,
     )
 
 

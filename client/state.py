@@ -55,7 +55,7 @@ class SiloState:
             DataError: the silo has no such customer.
         """
         fold = self._everything_about(user_id)
-        explained = self.recommender.explain_fold(fold)
+        explained = self.recommender.score(fold, self.dataset.known)
         history = fold.history_matrix(len(self.catalogue))
         mask = history * 0 if self.keep_repeats else history
         mask.eliminate_zeros()
@@ -145,7 +145,14 @@ def open_state(folder: Path) -> SiloState:
     serving = json.loads((folder / SERVING_FILE).read_text(encoding="utf-8"))
     knobs = build(FusionConfig, serving["fusion"], "fusion.")
     model = _read_model(folder / MODEL_FILE, plan)
-    recommender = fit_recommender(dataset, catalogue, model, knobs, serving["metric"])
+    recommender = fit_recommender(
+        dataset,
+        catalogue,
+        model,
+        knobs,
+        metric=serving["metric"],
+        declared_users=int(plan.public["declared_users"]),
+    )
     return SiloState(
         dataset=dataset,
         catalogue=catalogue,

@@ -89,7 +89,7 @@ def model_digest(model: GlobalModel) -> str:
 def save_global_model(model: GlobalModel, path: Path) -> None:
     """Write the model as safetensors with its checksum; whole or not at all."""
     arrays = {
-        field.name: np.ascontiguousarray(getattr(model, field.name))
+        field.name: np.asarray(getattr(model, field.name), order="C")
         for field in fields(model)
         if field.type is not str
     }

@@ -7,6 +7,7 @@ catalogue alone, so every party that holds the catalogue computes the same block
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,8 @@ HASH_DIM = 2**18
 BANDWIDTH = 0.2
 """Width of a bump over numbers [standard deviations]."""
 NEGLIGIBLE = 1e-3
+WORD = r"(?u)\b\w+\b"
+LABEL = r"[^|]+"
 _BUMPS = np.arange(-4.0, 4.0 + BANDWIDTH, BANDWIDTH)
 
 
@@ -48,7 +51,7 @@ def item_features(catalogue: Catalogue) -> ItemFeatures:
     also meets every number (a cheap tool is not a cheap toy).
     """
     category = labels_block(catalogue.categories)
-    price = numbers_block(np.log(np.where(catalogue.prices > 0, catalogue.prices, np.nan)))
+    price = price_block(catalogue)
     year = numbers_block(catalogue.years)
     blocks = {
         "text": words_block(catalogue.texts),
@@ -63,14 +66,27 @@ def item_features(catalogue: Catalogue) -> ItemFeatures:
     return ItemFeatures(names=tuple(filled), blocks=tuple(filled.values()))
 
 
-def words_block(texts: tuple[str, ...]) -> csr_matrix:
-    """Return TF-IDF of words, (n_items, HASH_DIM)."""
-    return _tfidf(texts, r"(?u)\b\w+\b", sublinear=True)
+def words_block(texts: tuple[str, ...], *, pairs: bool = False) -> csr_matrix:
+    """Return TF-IDF of words (and with `pairs` of word pairs), (n_items, HASH_DIM)."""
+    return _tfidf(texts, token_pattern=WORD, ngram_range=(1, 2 if pairs else 1))
+
+
+def characters_block(texts: tuple[str, ...]) -> csr_matrix:
+    """Return TF-IDF of character 3- to 5-grams within words, (n_items, HASH_DIM)."""
+    return _tfidf(texts, analyzer="char_wb", ngram_range=(3, 5))
 
 
 def labels_block(labels: tuple[str, ...]) -> csr_matrix:
     """Return TF-IDF of the labels between `|` of each item, (n_items, HASH_DIM)."""
-    return _tfidf(labels, r"[^|]+", sublinear=False)
+    return _tfidf(labels, token_pattern=LABEL)
+
+
+def price_block(catalogue: Catalogue) -> csr_matrix:
+    """Return bumps over the logarithm of the price, (n_items, n_bumps)."""
+    known = catalogue.prices > 0
+    return numbers_block(
+        np.log(np.where(known, catalogue.prices, 1.0)) + np.where(known, 0, np.nan)
+    )
 
 
 def numbers_block(values: NDArray[np.float64]) -> csr_matrix:
@@ -85,7 +101,7 @@ def numbers_block(values: NDArray[np.float64]) -> csr_matrix:
     spread = float(held[known].std()) or 1.0
     standard = np.clip((held - held[known].mean()) / spread, _BUMPS[0], _BUMPS[-1])
     bumps = np.exp(-0.5 * ((standard[:, None] - _BUMPS) / BANDWIDTH) ** 2)
-    return _unit_rows(csr_matrix(np.where((bumps > NEGLIGIBLE) & known[:, None], bumps, 0.0)))
+    return unit_rows(csr_matrix(np.where((bumps > NEGLIGIBLE) & known[:, None], bumps, 0.0)))
 
 
 def product_block(left: csr_matrix, right: csr_matrix) -> csr_matrix:
@@ -102,17 +118,16 @@ def product_block(left: csr_matrix, right: csr_matrix) -> csr_matrix:
     pairs = np.repeat(entries.col.astype(np.int64), repeats) * right.shape[1]
     used, columns = np.unique(pairs + right.indices[slots], return_inverse=True)
     values = np.repeat(entries.data, repeats) * right.data[slots]
-    return _unit_rows(csr_matrix((values, (rows, columns)), shape=(left.shape[0], len(used))))
+    return unit_rows(csr_matrix((values, (rows, columns)), shape=(left.shape[0], len(used))))
 
 
-def _tfidf(texts: tuple[str, ...], token_pattern: str, *, sublinear: bool) -> csr_matrix:
-    hasher = HashingVectorizer(
-        n_features=HASH_DIM, token_pattern=token_pattern, alternate_sign=False, norm=None
-    )
-    counts = hasher.transform(texts)
-    return csr_matrix(TfidfTransformer(sublinear_tf=sublinear).fit_transform(counts))
+def _tfidf(texts: tuple[str, ...], **tokens: Any) -> csr_matrix:  # noqa: ANN401  (sklearn's)
+    hasher = HashingVectorizer(n_features=HASH_DIM, alternate_sign=False, norm=None, **tokens)
+    weights = TfidfTransformer(sublinear_tf=True)
+    return csr_matrix(weights.fit_transform(hasher.transform(texts)))
 
 
-def _unit_rows(block: csr_matrix) -> csr_matrix:
+def unit_rows(block: csr_matrix) -> csr_matrix:
+    """Return `block` with every row that is not empty at norm 1."""
     norms = np.sqrt(np.asarray(block.multiply(block).sum(axis=1)).ravel())
     return csr_matrix(diags(1.0 / np.where(norms > 0, norms, 1.0)) @ block)

@@ -247,9 +247,10 @@ def _rank_personal(
                     catalogue,
                     model if knobs.federated else None,
                     replace(scenario.fusion, content=knobs.content),
-                    scenario.evaluation.headline,
+                    metric=scenario.evaluation.headline,
+                    declared_users=scenario.dataset.declared_users,
                 )
-                scores = recommender.score_fold(silo.test)
+                scores = recommender.score(silo.test, silo.known).scores
                 parts[system].append(rank_topk(scores, mask, LIST_LENGTH))
                 if system == "fused":
                     mixes[silo.silo_id] = recommender.mix

@@ -92,13 +92,18 @@ class Scorers:
         weights = 1.0 / np.sqrt(np.maximum(np.diff(train.indptr), 1))
         self._popularity = np.asarray(weights @ train).ravel()
 
-    def ask(self, fold: Fold) -> Asked:
-        """Return the customers of `fold` as they are known at its time."""
+    def ask(self, fold: Fold, known: Rows) -> Asked:
+        """Return the customers of `fold` as they are known at its time.
+
+        Args:
+            fold: customers and their histories.
+            known: all rows that the silo has by then, of all customers.
+        """
         history = fold.history_matrix(self._dataset.n_items)
         if not self._half_life_days:
             return Asked(history=history, weighted=None, recent=None)
-        known = _union(self._dataset.train, fold.history)
-        now = float(known.times.max(initial=0.0))
+        newest = max(known.times.max(initial=0.0), fold.history.times.max(initial=0.0))
+        now = float(newest)
         return Asked(
             history=history,
             weighted=recency_weights(_ages(fold, history, now), self._half_life_days),
@@ -169,14 +174,6 @@ class Scorers:
 def _log_share(sales: NDArray[np.float64]) -> NDArray[np.float64]:
     floor = POPULARITY_FLOOR * max(float(sales.sum()), 1.0) / len(sales)
     return np.asarray(np.log(sales + floor))
-
-
-def _union(first: Rows, second: Rows) -> Rows:
-    return Rows(
-        user_nums=np.concatenate([first.user_nums, second.user_nums]),
-        item_nums=np.concatenate([first.item_nums, second.item_nums]),
-        times=np.concatenate([first.times, second.times]),
-    )
 
 
 def _ages(fold: Fold, history: csr_matrix, now: float) -> csr_matrix:

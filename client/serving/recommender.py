@@ -18,12 +18,22 @@ from fondaco.shared.fusion.stacked import fit_listwise
 from fondaco.shared.metrics import parse_metric
 from fondaco.shared.records import GlobalModel
 
-from ..dataset import Fold, SiloDataset
-from .planes import Asked, Named, Plane, Scorers
-from .tuning import SIDE_START, Judge, averaging_weights, tune_sides
+from ..dataset import Fold, Rows, SiloDataset
+from .planes import Named, Plane, Scorers
+from .tuning import (
+    BASE_SHARPNESS,
+    SIDE_START,
+    TRUST_GRID,
+    TRUST_SHARPNESS,
+    Judge,
+    averaging_weights,
+    trust_prior,
+    tune_sides,
+)
 
 PARTS = ("global", "own", "content")
-TRUST_GRID = np.array([0.0, 0.25, 0.5, 0.75, 1.0])
+MAX_JUDGED = 500
+"""Validation customers that tuning looks at; evenly spaced where a silo has more."""
 LEAST_BASE = 0.05
 """A stacked base weight below this counts as this."""
 _NO_SPREAD = 1e-9
@@ -72,16 +82,14 @@ class Recommender:
                 total[name] = round(total.get(name, 0.0) + share * weight, 4)
         return total
 
-    def score_fold(self, fold: Fold) -> Plane:
-        """Return (n_eval, n_items) scores of the fold's customers."""
-        return self.explain(self._scorers.ask(fold)).scores
+    def score(self, fold: Fold, known: Rows) -> Explained:
+        """Return the scores of the fold's customers, split by part.
 
-    def explain_fold(self, fold: Fold) -> Explained:
-        """Return the scores of the fold's customers, split by part."""
-        return self.explain(self._scorers.ask(fold))
-
-    def explain(self, asked: Asked) -> Explained:
-        """Return the scores of `asked`, split by part."""
+        Args:
+            fold: customers and their histories.
+            known: all rows that the silo has by then, of all customers.
+        """
+        asked = self._scorers.ask(fold, known)
         mask = _dense(asked.history)
         planes = list(self._scorers.planes(asked))
         parts = {part: np.zeros(mask.shape, dtype=np.float32) for part in PARTS}
@@ -96,7 +104,9 @@ def fit_recommender(
     catalogue: Catalogue,
     model: GlobalModel | None,
     knobs: FusionConfig,
+    *,
     metric: str,
+    declared_users: int,
 ) -> Recommender:
     """Fit a silo's recommender on its training rows and tune its mix on its validation rows.
 
@@ -106,6 +116,7 @@ def fit_recommender(
         model: everybody's model; None for what the silo can do without anybody.
         knobs: which parts take part, and the fuser.
         metric: tuned for, such as "ndcg@20".
+        declared_users: publicly declared rough number of customers over all silos.
 
     Raises:
         ConfigError: the metric is unknown.
@@ -119,28 +130,51 @@ def fit_recommender(
         half_life_days=knobs.half_life_days,
     )
     fuser = FUSERS[knobs.fuser]
-    asked = scorers.ask(dataset.valid)
+    fold = _at_most(dataset.valid, MAX_JUDGED)
+    asked = scorers.ask(fold, dataset.train)
     judge = Judge(
         _dense(asked.history),
-        _dense(dataset.valid.target_matrix(dataset.n_items)),
+        _dense(fold.target_matrix(dataset.n_items)),
         parse_metric(metric).k,
     )
     planes = list(scorers.planes(asked))
     listwise = knobs.fuser == "stacked"
-    together = _fit(planes, judge, fuser, listwise=listwise)
-    alone_planes = [plane for plane in planes if plane.part != "global"]
-    if model is None or not any(plane.is_base for plane in alone_planes):
+    by_itself = [plane for plane in planes if plane.part != "global"]
+    if model is None:
+        return Recommender(
+            scorers, fuser, [(_fit(by_itself, judge, fuser, listwise=listwise), 1.0)]
+        )
+    joined = [plane for plane in planes if plane.part == "global" or not plane.is_base]
+    together = _fit(joined, judge, fuser, listwise=listwise)
+    if not any(plane.is_base for plane in by_itself):
         return Recommender(scorers, fuser, [(together, 1.0)])
-    alone = _fit(alone_planes, judge, fuser, listwise=listwise)
-    trust = _trust(planes, alone, together, judge, fuser)
+    alone = _fit(by_itself, judge, fuser, listwise=listwise)
+    signal = declared_users / float(model.noise_edge) / max(_n_trained(dataset), 1)
+    trust = _trust(planes, alone, together, judge, fuser, prior=trust_prior(signal))
     return Recommender(scorers, fuser, [(alone, 1.0 - trust), (together, trust)])
+
+
+def _at_most(fold: Fold, n_users: int) -> Fold:
+    """The fold with at most `n_users` of its customers, evenly spaced."""
+    if len(fold.user_nums) <= n_users:
+        return fold
+    chosen = fold.user_nums[np.linspace(0, len(fold.user_nums) - 1, n_users).astype(np.int64)]
+    return Fold(
+        user_nums=chosen,
+        history=fold.history.take(np.isin(fold.history.user_nums, chosen)),
+        targets=fold.targets.take(np.isin(fold.targets.user_nums, chosen)),
+    )
+
+
+def _n_trained(dataset: SiloDataset) -> int:
+    return len(np.unique(dataset.train.user_nums))
 
 
 def _fit(planes: Sequence[Named], judge: Judge, fuser: Fuser, *, listwise: bool) -> Mix:
     bases = [plane for plane in planes if plane.is_base]
     sides = [plane for plane in planes if not plane.is_base]
     ready = [fuser.prepare(plane.scores, judge.mask) for plane in bases]
-    weights = averaging_weights(np.stack([judge(plane) for plane in ready]))
+    weights = averaging_weights(np.stack([judge(plane) for plane in ready]), BASE_SHARPNESS)
     base = fuser.fuse(ready, weights)
     base = np.asarray(base / _spread(base, judge.mask), dtype=np.float32)
     beside = [fuser.prepare(plane.scores, judge.mask) for plane in sides]
@@ -156,12 +190,20 @@ def _fit(planes: Sequence[Named], judge: Judge, fuser: Fuser, *, listwise: bool)
     )
 
 
-def _trust(planes: Sequence[Named], alone: Mix, together: Mix, judge: Judge, fuser: Fuser) -> float:
+def _trust(
+    planes: Sequence[Named],
+    alone: Mix,
+    together: Mix,
+    judge: Judge,
+    fuser: Fuser,
+    *,
+    prior: NDArray[np.float64],
+) -> float:
     """Weight of the mix that includes everybody's model, on the silo's own validation rows."""
     by_itself = _total(_fuse(planes, alone, judge.mask, fuser))
     joined = _total(_fuse(planes, together, judge.mask, fuser))
     values = [judge((1.0 - x) * by_itself + x * joined) for x in TRUST_GRID.astype(np.float32)]
-    return float(averaging_weights(np.stack(values)) @ TRUST_GRID)
+    return float(averaging_weights(np.stack(values), TRUST_SHARPNESS, prior) @ TRUST_GRID)
 
 
 def _fuse(

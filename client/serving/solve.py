@@ -16,12 +16,12 @@ from fondaco.shared.catalogue import Catalogue
 from fondaco.shared.features import item_features
 from fondaco.shared.records import GlobalModel
 
-from ..content import leading_factor
+from ..content import content_vectors, leading_factor
 
 Array32 = NDArray[np.float32]
 
 OWN_RANK = 256
-KERNEL_RANK = 96
+KERNEL_RANK = 128
 
 
 class LowRankEase:
@@ -71,11 +71,11 @@ def own_factor(train: csr_matrix) -> Array32:
 
 @lru_cache(maxsize=4)
 def kernel_factor(catalogue: Catalogue) -> Array32:
-    """Return (n_items, rank) K, rows of norm 1 or 0, with K K^T close to the features' cosine."""
-    blocks = item_features(catalogue).blocks
-    if not blocks:
+    """Return (n_items, rank) K, rows of norm 1 or 0, with K K^T close to items' likeness."""
+    vectors = content_vectors(catalogue)
+    if not vectors.nnz:
         return np.zeros((len(catalogue), 0), dtype=np.float32)
-    factor = leading_factor(csr_matrix(hstack(blocks)), KERNEL_RANK)
+    factor = leading_factor(vectors, KERNEL_RANK)
     norms = np.linalg.norm(factor, axis=1, keepdims=True)
     return np.asarray(factor / np.where(norms > 0, norms, 1.0), dtype=np.float32)
 

@@ -14,11 +14,18 @@ from fondaco.shared.fusion.base import Plane
 
 Array = NDArray[np.float64]
 
-SIDE_GRID = np.array([0.0, 0.1, 0.25, 0.6, 1.2, 2.5])
+SIDE_GRID = np.array([0.0, 0.1, 0.25, 0.6, 1.5, 4.0, 10.0])
+"""Weights tried for a plane beside a base of weight 1; averaged on a log scale."""
 SIDE_START = 0.1
 PASSES = 2
-SHARPNESS = 3.0
-SHRINK_USERS = 2.0
+BASE_SHARPNESS = 6.0
+SIDE_SHARPNESS = 4.0
+TRUST_SHARPNESS = 3.0
+TRUST_GRID = np.array([0.0, 0.3, 0.6, 1.0])
+TRUST_SPREAD = 0.3
+"""Width of the prior over TRUST_GRID."""
+EVEN_SIGNAL = 0.2
+"""Squared signal of everybody's model over the silo's own at which both count the same."""
 
 
 class Judge:
@@ -54,14 +61,15 @@ class Judge:
         return np.asarray((found * self._discount).sum(axis=1) / self._ideal)
 
 
-def averaging_weights(values: Array, prior: Array | None = None) -> Array:
+def averaging_weights(values: Array, sharpness: float, prior: Array | None = None) -> Array:
     """Return (n_settings,) weights that sum to 1.
 
     With d the mean difference to the best setting over paired customers and se its standard
-    error, a setting weighs prior * exp(-SHARPNESS / 2 (d / se)^2).
+    error, a setting weighs prior * exp(-sharpness / 2 (d / se)^2).
 
     Args:
         values: (n_settings, n_users) quality of each setting for each customer.
+        sharpness: 0 keeps the prior, large takes the best.
         prior: (n_settings,) weights without evidence; equal by default.
     """
     n_settings, n_users = values.shape
@@ -69,9 +77,9 @@ def averaging_weights(values: Array, prior: Array | None = None) -> Array:
     if n_users <= 1:
         return prior
     behind = values[int(np.argmax(values.mean(axis=1)))] - values
-    gap = behind.mean(axis=1) * n_users / (n_users + SHRINK_USERS)
     error = np.maximum(behind.std(axis=1) / np.sqrt(n_users), 1e-6)
-    weights = prior * np.exp(-0.5 * SHARPNESS * np.minimum(gap / error, 30.0) ** 2)
+    distance = np.minimum(behind.mean(axis=1) / error, 30.0)
+    weights = prior * np.exp(-0.5 * sharpness * distance**2)
     return np.asarray(weights / weights.sum())
 
 
@@ -83,5 +91,17 @@ def tune_sides(base: Plane, sides: Sequence[Plane], judge: Judge, fuser: Fuser) 
             others = np.where(np.arange(len(sides)) == num, 0.0, weights)
             rest = fuser.fuse([base, *sides], np.array([1.0, *others]))
             values = np.stack([judge(rest + np.float32(x) * side) for x in SIDE_GRID])
-            weights[num] = averaging_weights(values) @ SIDE_GRID
+            chance = averaging_weights(values, SIDE_SHARPNESS)
+            weights[num] = np.expm1(chance @ np.log1p(4.0 * SIDE_GRID)) / 4.0
     return weights
+
+
+def trust_prior(signal: float) -> Array:
+    """Return (n_trust,) prior weights over TRUST_GRID, from public facts and the silo's own size.
+
+    Args:
+        signal: customers behind everybody's model per unit of its noise edge, over the silo's
+            own customers [1].
+    """
+    centre = signal**2 / (signal**2 + EVEN_SIGNAL)
+    return np.asarray(np.exp(-0.5 * ((TRUST_GRID - centre) / TRUST_SPREAD) ** 2))

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 
@@ -114,15 +115,18 @@ def load_global_model(path: Path) -> GlobalModel:
     names = [field.name for field in fields(GlobalModel) if field.type is not str]
     try:
         with safe_open(path, framework="numpy") as file:
-            facts = json.loads(file.metadata()["facts"])
+            schema, plan_digest, catalogue_digest, digest = _read_facts(file.metadata())
             arrays = {name: file.get_tensor(name) for name in names}
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{path} cannot be read as a global model: {error}") from error
-    if facts.get("schema") != SCHEMA:
-        raise ModelError(f"{path} has schema {facts.get('schema')}; this code reads {SCHEMA}")
-    model = GlobalModel(
-        plan_digest=facts["plan_digest"], catalogue_digest=facts["catalogue_digest"], **arrays
-    )
-    if model_digest(model) != facts["digest"]:
+        raise ModelError(f"{path} cannot be read as a global model: {error!r}") from error
+    if schema != SCHEMA:
+        raise ModelError(f"{path} has schema {schema}; this code reads {SCHEMA}")
+    model = GlobalModel(plan_digest=plan_digest, catalogue_digest=catalogue_digest, **arrays)
+    if model_digest(model) != digest:
         raise ModelError(f"{path} is damaged: its checksum does not fit")
     return model
+
+
+def _read_facts(metadata: Mapping[str, str]) -> tuple[int, str, str, str]:
+    facts = json.loads(metadata["facts"])
+    return facts["schema"], facts["plan_digest"], facts["catalogue_digest"], facts["digest"]

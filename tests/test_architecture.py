@@ -28,6 +28,7 @@ PLACES = {
         "simulation/run.py",
         "simulation/grid.py",
         "simulation/*engine*.py",
+        "simulation/benchmarks/engines.py",
     ),
     "torch": (
         "shared/models/*.py",

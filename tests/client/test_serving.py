@@ -9,7 +9,14 @@ from scipy.sparse import csr_matrix
 from fondaco.client.dataset import Fold, Rows, SiloDataset
 from fondaco.client.serving import PARTS, fit_recommender
 from fondaco.client.serving.solve import LowRankEase, global_factor, own_factor
-from fondaco.client.serving.tuning import Judge, averaging_weights, tune_sides
+from fondaco.client.serving.tuning import (
+    EVEN_SIGNAL,
+    TRUST_GRID,
+    Judge,
+    averaging_weights,
+    trust_prior,
+    tune_sides,
+)
 from fondaco.shared.catalogue import Catalogue
 from fondaco.shared.config import FusionConfig
 from fondaco.shared.errors import ConfigError
@@ -118,8 +125,16 @@ NO_ROWS = _rows([])
 NO_FOLD = _fold([], [])
 
 
-def _fit(dataset, catalogue, model, knobs=ALONE):
-    return fit_recommender(dataset, catalogue, model, knobs, METRIC)
+def _fit(dataset, catalogue, model, knobs=ALONE, metric=METRIC):
+    return fit_recommender(dataset, catalogue, model, knobs, metric=metric, declared_users=1000)
+
+
+def _explain(recommender, dataset):
+    return recommender.score(dataset.test, dataset.known)
+
+
+def _scores(recommender, dataset):
+    return _explain(recommender, dataset).scores
 
 
 # solving
@@ -191,10 +206,13 @@ def test_judge_agrees_with_the_reported_ndcg(seed, k):
     np.testing.assert_allclose(Judge(mask, targets, k)(scores), expected, atol=1e-9)
 
 
-@given(seed=st.integers(0, 10**6), n_users=st.integers(0, 30))
-def test_averaging_weights_sum_to_one(seed, n_users):
-    values = np.random.default_rng(seed).random((4, n_users))
-    weights = averaging_weights(values)
+SHARPNESS = 4.0
+
+
+@given(seed=st.integers(0, 10**6), n_users=st.integers(0, 30), sharpness=st.floats(0.0, 20.0))
+def test_averaging_weights_sum_to_one(seed, n_users, sharpness):
+    rng = np.random.default_rng(seed)
+    weights = averaging_weights(rng.random((4, n_users)), sharpness, rng.uniform(0.1, 3.0, 4))
     assert weights.sum() == pytest.approx(1.0)
     assert (weights >= 0).all()
 
@@ -202,25 +220,44 @@ def test_averaging_weights_sum_to_one(seed, n_users):
 def test_averaging_weights_prefer_the_better_setting():
     rng = np.random.default_rng(0)
     values = rng.random((3, 200)) * 0.1 + np.array([[0.0], [0.3], [0.02]])
-    weights = averaging_weights(values)
+    weights = averaging_weights(values, SHARPNESS)
     assert weights[1] > 0.99
 
 
 def test_averaging_weights_of_equal_settings_are_the_prior():
     values = np.tile(np.random.default_rng(0).random(9), (3, 1))
-    assert averaging_weights(values) == pytest.approx([1 / 3] * 3)
-    assert averaging_weights(values, np.array([1.0, 1.0, 2.0])) == pytest.approx([0.25, 0.25, 0.5])
+    prior = np.array([1.0, 1.0, 2.0])
+    assert averaging_weights(values, SHARPNESS) == pytest.approx([1 / 3] * 3)
+    assert averaging_weights(values, SHARPNESS, prior) == pytest.approx([0.25, 0.25, 0.5])
+
+
+def test_averaging_weights_without_sharpness_are_the_prior():
+    values = np.random.default_rng(0).random((2, 9))
+    assert averaging_weights(values, 0.0, np.array([1.0, 3.0])) == pytest.approx([0.25, 0.75])
 
 
 def test_averaging_weights_of_one_customer_are_the_prior():
-    assert averaging_weights(np.array([[0.0], [1.0]])).tolist() == [0.5, 0.5]
+    assert averaging_weights(np.array([[0.0], [1.0]]), SHARPNESS).tolist() == [0.5, 0.5]
 
 
 def test_more_customers_make_averaging_weights_more_decided():
     rng = np.random.default_rng(0)
     values = rng.random((2, 400)) + np.array([[0.0], [0.2]])
-    few, many = averaging_weights(values[:, :5])[1], averaging_weights(values)[1]
+    few, many = (averaging_weights(values[:, :n], SHARPNESS)[1] for n in (5, 400))
     assert 0.5 < few < many
+
+
+def test_sharpness_makes_averaging_weights_more_decided():
+    values = np.random.default_rng(0).random((2, 40)) + np.array([[0.0], [0.2]])
+    soft, hard = (averaging_weights(values, sharpness)[1] for sharpness in (0.5, 8.0))
+    assert 0.5 < soft < hard
+
+
+def test_trust_prior_grows_with_what_everybody_knows():
+    """The centre lies at signal^2 / (signal^2 + EVEN_SIGNAL): 0.5 where both count the same."""
+    means = [p @ TRUST_GRID / p.sum() for p in map(trust_prior, (0.0, EVEN_SIGNAL**0.5, 9.0))]
+    assert means[0] < 0.25 < means[1] < 0.75 < means[2]
+    assert (trust_prior(0.0) > 0).all()
 
 
 def test_side_weights_follow_what_a_side_adds():
@@ -241,9 +278,7 @@ def test_side_weights_follow_what_a_side_adds():
 @pytest.mark.parametrize("joined", [False, True])
 def test_parts_add_up_to_the_scores(catalogue, model, knobs, joined):
     dataset = _dataset()
-    explained = _fit(dataset, catalogue, model if joined else None, knobs).explain_fold(
-        dataset.test
-    )
+    explained = _explain(_fit(dataset, catalogue, model if joined else None, knobs), dataset)
     assert set(explained.parts) == set(PARTS)
     np.testing.assert_allclose(sum(explained.parts.values()), explained.scores, atol=1e-5)
     assert joined or not explained.parts["global"].any()
@@ -251,7 +286,7 @@ def test_parts_add_up_to_the_scores(catalogue, model, knobs, joined):
 
 def test_own_taste_is_learned(catalogue):
     dataset = _dataset(n_users=40)
-    scores = _fit(dataset, catalogue, None, FusionConfig(content=False)).score_fold(dataset.test)
+    scores = _scores(_fit(dataset, catalogue, None, FusionConfig(content=False)), dataset)
     same = np.arange(N_ITEMS) % 2 == np.arange(40)[:, None] % 2
     unseen = ~(dataset.test.history_matrix(N_ITEMS).toarray()[:40] > 0)
     assert scores[:40][same & unseen].mean() > scores[:40][~same & unseen].mean() + 0.5
@@ -260,21 +295,21 @@ def test_own_taste_is_learned(catalogue):
 @each_way
 def test_fitting_twice_gives_the_same_scores(catalogue, model, knobs):
     dataset = _dataset()
-    first, again = (_fit(dataset, catalogue, model, knobs).score_fold(dataset.test) for _ in "ab")
+    first, again = (_scores(_fit(dataset, catalogue, model, knobs), dataset) for _ in "ab")
     assert np.array_equal(first, again)
 
 
 @each_way
 def test_cold_customers_and_cold_items_get_finite_scores(catalogue, model, knobs):
     dataset = _dataset()
-    scores = _fit(dataset, catalogue, model, knobs).score_fold(dataset.test)
+    scores = _scores(_fit(dataset, catalogue, model, knobs), dataset)
     assert scores.shape == (13, N_ITEMS)
     assert np.isfinite(scores).all()
 
 
 def test_customers_without_history_get_popular_items_first(catalogue, model):
     dataset = _dataset()
-    cold = _fit(dataset, catalogue, model, DP_ONLY).score_fold(dataset.test)[-1]
+    cold = _scores(_fit(dataset, catalogue, model, DP_ONLY), dataset)[-1]
     assert np.corrcoef(cold, model.popularity)[0, 1] > 0.5
 
 
@@ -282,7 +317,7 @@ def test_customers_without_history_get_popular_items_first(catalogue, model):
 def test_customers_without_history_get_what_the_silo_sells(catalogue, knobs):
     dataset = _dataset()
     bought = np.bincount(dataset.train.item_nums, minlength=N_ITEMS)
-    cold = _fit(dataset, catalogue, None, knobs).score_fold(dataset.test)[-1]
+    cold = _scores(_fit(dataset, catalogue, None, knobs), dataset)[-1]
     assert np.corrcoef(cold, bought)[0, 1] > 0.5
 
 
@@ -301,7 +336,7 @@ def test_customers_without_history_get_what_the_silo_sells(catalogue, knobs):
 def test_a_silo_that_lacks_rows_still_recommends(catalogue, model, knobs, joined, changes):
     dataset = replace(_dataset(), **changes)
     recommender = _fit(dataset, catalogue, model if joined else None, knobs)
-    scores = recommender.score_fold(dataset.test)
+    scores = _scores(recommender, dataset)
     assert scores.shape == (len(dataset.test.user_nums), N_ITEMS)
     assert np.isfinite(scores).all()
 
@@ -311,7 +346,7 @@ def test_a_silo_that_lacks_rows_still_recommends(catalogue, model, knobs, joined
 def test_a_silo_of_one_customer_recommends(catalogue, model, knobs, joined):
     dataset = _dataset(n_users=1)
     recommender = _fit(dataset, catalogue, model if joined else None, knobs)
-    assert np.isfinite(recommender.score_fold(dataset.test)).all()
+    assert np.isfinite(_scores(recommender, dataset)).all()
 
 
 def test_a_silo_without_customers_recommends_to_nobody(catalogue, model):
@@ -324,7 +359,7 @@ def test_a_silo_without_customers_recommends_to_nobody(catalogue, model):
         test=NO_FOLD,
     )
     for everybody in (None, model):
-        found = _fit(nobody, catalogue, everybody, CLOCK).score_fold(nobody.test)
+        found = _scores(_fit(nobody, catalogue, everybody, CLOCK), nobody)
         assert found.shape == (0, N_ITEMS)
 
 
@@ -339,7 +374,7 @@ def test_dp_only_never_reads_the_silos_own_statistics(catalogue, model, fuser, h
     dataset = _dataset()
     other = replace(dataset, train=_with_items_permuted(dataset.train))
     first, second = (
-        _fit(silo, catalogue, model, knobs).explain_fold(silo.test) for silo in (dataset, other)
+        _explain(_fit(silo, catalogue, model, knobs), silo) for silo in (dataset, other)
     )
     assert np.array_equal(first.scores, second.scores)
     assert not first.parts["own"].any()
@@ -348,16 +383,16 @@ def test_dp_only_never_reads_the_silos_own_statistics(catalogue, model, fuser, h
 def test_own_statistics_do_matter_otherwise(catalogue, model):
     dataset = _dataset()
     other = replace(dataset, train=_with_items_permuted(dataset.train))
-    first, second = (_fit(d, catalogue, model).score_fold(d.test) for d in (dataset, other))
+    first, second = (_scores(_fit(d, catalogue, model), d) for d in (dataset, other))
     assert not np.allclose(first, second)
 
 
 def test_without_content_no_item_facts_take_part(catalogue, model):
     dataset = _dataset()
     knobs = FusionConfig(content=False)
-    parts = _fit(dataset, catalogue, None, knobs).explain_fold(dataset.test).parts
+    parts = _explain(_fit(dataset, catalogue, None, knobs), dataset).parts
     bare = replace(catalogue, texts=("",) * N_ITEMS, categories=("",) * N_ITEMS)
-    same = _fit(dataset, bare, None, knobs).explain_fold(dataset.test).parts
+    same = _explain(_fit(dataset, bare, None, knobs), dataset).parts
     assert not parts["content"].any()
     assert np.array_equal(parts["own"], same["own"])
 
@@ -370,7 +405,7 @@ def test_test_rows_never_change_the_fit(catalogue, model, knobs):
         _fit(replace(dataset, test=fold), catalogue, model, knobs)
         for fold in (dataset.test, others, NO_FOLD)
     ]
-    first, *rest = [(r.mix, r.score_fold(dataset.test).tolist()) for r in fitted]
+    first, *rest = [(r.mix, _scores(r, dataset).tolist()) for r in fitted]
     assert all(other == first for other in rest)
 
 
@@ -378,7 +413,8 @@ def test_targets_never_change_the_scores(catalogue, model):
     dataset = _dataset()
     recommender = _fit(dataset, catalogue, model, CLOCK)
     others = replace(dataset.test, targets=_with_items_permuted(dataset.test.targets))
-    assert np.array_equal(recommender.score_fold(dataset.test), recommender.score_fold(others))
+    first, second = (_scores(recommender, replace(dataset, test=f)) for f in (dataset.test, others))
+    assert np.array_equal(first, second)
 
 
 def test_a_model_that_misleads_is_hardly_trusted(catalogue, model):
@@ -397,11 +433,11 @@ def test_a_model_that_misleads_is_hardly_trusted(catalogue, model):
         dataset.test.target_matrix(N_ITEMS).toarray() > 0,
         5,
     )
-    joined = judge(recommender.score_fold(dataset.test)).mean()
-    alone = judge(_fit(dataset, catalogue, None).score_fold(dataset.test)).mean()
+    joined = judge(_scores(recommender, dataset)).mean()
+    alone = judge(_scores(_fit(dataset, catalogue, None), dataset)).mean()
     assert joined > alone - 0.05
 
 
 def test_an_unknown_metric_is_refused(catalogue):
     with pytest.raises(ConfigError, match="mrr"):
-        fit_recommender(_dataset(), catalogue, None, ALONE, "mrr@5")
+        _fit(_dataset(), catalogue, None, metric="mrr@5")

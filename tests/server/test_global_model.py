@@ -20,9 +20,6 @@ from fondaco.shared.errors import ModelError
 from fondaco.shared.records import GlobalModel
 from fondaco.shared.vocabulary import Vocabulary
 
-known_bug = pytest.mark.xfail(
-    strict=True, reason="ascontiguousarray makes () noise_edge (1,); facts are read unchecked"
-)
 SILOS = tuple(f"silo-{num}" for num in range(10))
 
 
@@ -94,7 +91,6 @@ def test_digest_changes_with_every_array(model):
         assert model_digest(replace(model, **{field.name: values})) != model_digest(model)
 
 
-@known_bug
 def test_a_saved_model_is_loaded_bit_for_bit(model, tmp_path):
     path = tmp_path / "deep" / "model.safetensors"
     save_global_model(model, path)
@@ -161,7 +157,6 @@ def test_a_file_without_facts_is_refused(tmp_path, model):
         load_global_model(path)
 
 
-@known_bug
 @pytest.mark.parametrize("name", ["plan_digest", "catalogue_digest", "digest"])
 def test_a_missing_fact_is_refused(saved, name):
     with safe_open(saved, framework="numpy") as file:

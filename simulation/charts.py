@@ -134,8 +134,8 @@ def spectrum_plot(eigenvalues: Sequence[float], edge: float, alt: str) -> Markup
     top = max(float(values[0]) if len(values) else edge, edge) * 1.3
     y = _Axis(min(edge / 4, top / 10), top, bottom, 10, log=True)
     x = _Axis(1.0, max(2.0, float(len(values))), 50, _RIGHT, log=True)
-    ranks = np.unique(np.geomspace(1, max(1, len(values)), 160).round().astype(int))
-    ranks = [r for r in ranks if r <= len(values) and values[r - 1] >= y.low]
+    spaced = np.unique(np.geomspace(1, max(1, len(values)), 160).round().astype(int))
+    ranks = [r for r in spaced.tolist() if r <= len(values) and values[r - 1] >= y.low]
     points = [(x(r), y(values[r - 1]), values[r - 1] > edge) for r in ranks]
     parts = [_y_grid(y, 50, _RIGHT), _line(50, y(edge), _RIGHT, y(edge), "edge")]
     parts.append(_text(_RIGHT, y(edge) - 6, "noise edge", "end edge-label"))

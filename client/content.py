@@ -22,6 +22,7 @@ from fondaco.shared.features import (
 YEAR_WIDTHS = (1, 5, 10)
 RECENCY_FLOOR = 0.05
 """Weight that an old history row keeps."""
+_PROFILE_CELLS = 16_000_000
 
 
 @lru_cache(maxsize=4)
@@ -41,8 +42,10 @@ def content_vectors(catalogue: Catalogue) -> csr_matrix:
     ]
     filled = [block for block in blocks if block.nnz]
     if not filled:
-        return csr_matrix((len(catalogue), 1))
-    return unit_rows(csr_matrix(hstack(filled)))
+        return csr_matrix((len(catalogue), 1), dtype=np.float32)
+    vectors = unit_rows(csr_matrix(hstack(filled)))
+    used = np.flatnonzero(np.bincount(vectors.indices, minlength=vectors.shape[1]))
+    return csr_matrix(vectors[:, used], dtype=np.float32)
 
 
 def _labels(catalogue: Catalogue) -> tuple[str, ...]:
@@ -80,7 +83,12 @@ def profile_scores(history: csr_matrix, vectors: csr_matrix) -> NDArray[np.float
         history: (n_users, n_items) weights, such as recency.
         vectors: (n_items, dim) of `content_vectors`.
     """
-    return np.asarray(((history @ vectors) @ vectors.T).toarray(), dtype=np.float32)
+    scores = np.empty(history.shape, dtype=np.float32)
+    step = max(1, _PROFILE_CELLS // vectors.shape[1])
+    for start in range(0, len(scores), step):
+        profiles = (history[start : start + step] @ vectors).toarray()
+        scores[start : start + step] = (vectors @ profiles.T).T
+    return scores
 
 
 def recency_weights(ages_days: csr_matrix, half_life_days: float) -> csr_matrix:

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, vstack
 
 from fondaco.client.dataset import SiloDataset
-from fondaco.client.serving import fit_recommender
+from fondaco.client.serving import Published, Recommender, fit_recommender
 from fondaco.shared.catalogue import Catalogue
-from fondaco.shared.config import unknown_name
+from fondaco.shared.config import FusionConfig, unknown_name
 from fondaco.shared.errors import ConfigError
 from fondaco.shared.metrics import (
     DEFAULT_METRICS,
@@ -36,20 +36,9 @@ LIST_LENGTH = 100
 COLD_METRICS = ("ndcg@20", "recall@20")
 
 
-@dataclass(frozen=True)
-class Personal:
-    """What a silo may use: everybody's model, its content model."""
-
-    federated: bool
-    content: bool
-
-
-PERSONAL: Mapping[str, Personal] = {
-    "own_cf": Personal(federated=False, content=False),
-    "silo_alone": Personal(federated=False, content=True),
-    "fused": Personal(federated=True, content=True),
-}
-"""`silo_alone` is tuned exactly as `fused` is, only without the global part."""
+PERSONAL = ("own_cf", "silo_alone", "fused")
+"""What a silo can do: own statistics; these with content; both with everybody's model.
+`silo_alone` is tuned exactly as `fused` is, only without the global part."""
 
 Progress = Callable[[str, int, int], None]
 
@@ -86,18 +75,6 @@ def pool(silos: Sequence[SiloDataset], fold: str, *, keep_repeats: bool) -> Eval
 def pool_training(silos: Sequence[SiloDataset]) -> csr_matrix:
     """Return the (customers, n_items) 0/1 training rows of all silos."""
     return vstack([s.train.incidence(s.n_users, s.n_items) for s in silos], format="csr")
-
-
-def global_scores(model: GlobalModel, history: csr_matrix) -> NDArray[np.float32]:
-    """Return the global model's (n, n_items) scores of `history`.
-
-    A customer without head items is scored by de-noised popularity.
-    """
-    profile = history[:, model.head] @ model.item_in
-    scores = np.asarray(profile @ model.item_out.T, dtype=np.float32)
-    cold = np.diff(history[:, model.head].tocsr().indptr) == 0
-    scores[cold] = model.popularity
-    return scores
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -186,7 +163,7 @@ def measure(
             mask=test.mask,
         )
         rankings.by_system["global"] = rank_by(
-            lambda history, _: global_scores(model, history),
+            lambda history, _: Published(model).score(history),
             test.history,
             LIST_LENGTH,
             mask=test.mask,
@@ -236,28 +213,41 @@ def _rank_personal(
     """Rank with what each silo can do alone and together; return each silo's mix."""
     parts: dict[str, list[NDArray[np.int64]]] = {system: [] for system in PERSONAL}
     mixes: dict[str, dict[str, float]] = {}
-    keep = scenario.dataset.keep_repeats
     for done, silo in enumerate(silos):
         progress("personal models", done, len(silos))
-        mask = pool([silo], "test", keep_repeats=keep).mask
+        mask = pool([silo], "test", keep_repeats=scenario.dataset.keep_repeats).mask
         with rankings.timed("personal models"):
-            for system, knobs in PERSONAL.items():
-                recommender = fit_recommender(
-                    silo,
-                    catalogue,
-                    model if knobs.federated else None,
-                    replace(scenario.fusion, content=knobs.content),
-                    metric=scenario.evaluation.headline,
-                    declared_users=scenario.dataset.declared_users,
-                )
-                scores = recommender.score(silo.test, silo.known).scores
+            planes, mixes[silo.silo_id] = _personal_scores(silo, model, catalogue, scenario)
+            for system, scores in planes.items():
                 parts[system].append(rank_topk(scores, mask, LIST_LENGTH))
-                if system == "fused":
-                    mixes[silo.silo_id] = recommender.mix
     progress("personal models", len(silos), len(silos))
     for system, rows in parts.items():
         rankings.by_system[system] = np.concatenate(rows)
     return mixes
+
+
+def _personal_scores(
+    silo: SiloDataset, model: GlobalModel, catalogue: Catalogue, scenario: Scenario
+) -> tuple[dict[str, NDArray[np.float32]], dict[str, float]]:
+    """Scores of the silo's test customers by system of PERSONAL, and the mix of `fused`."""
+
+    def fitted(everybody: GlobalModel | None, fusion: FusionConfig) -> Recommender:
+        return fit_recommender(
+            silo,
+            catalogue,
+            everybody,
+            fusion,
+            metric=scenario.evaluation.headline,
+            declared_users=scenario.dataset.declared_users,
+        )
+
+    together = fitted(model, scenario.fusion)
+    fused = together.score(silo.test, silo.known)
+    alone = fused.alone
+    if alone is None:
+        alone = fitted(None, scenario.fusion).score(silo.test, silo.known).scores
+    own = fitted(None, replace(scenario.fusion, content=False)).score(silo.test, silo.known)
+    return {"own_cf": own.scores, "silo_alone": alone, "fused": fused.scores}, together.mix
 
 
 def _summarise(

@@ -12,17 +12,25 @@ from fondaco.shared.records import GlobalModel
 
 from ..content import content_vectors, profile_scores, recency_weights
 from ..dataset import Fold, Rows, SiloDataset
-from .solve import LowRankEase, global_factor, kernel_factor, own_factor
+from .solve import (
+    LowRankEase,
+    Published,
+    Solve,
+    global_factor,
+    kernel_factor,
+    own_factor,
+)
 
 Plane = NDArray[np.float32]
 
 OWN_SETTINGS = ((1.0, 0.0), (3.0, 0.0), (1.0, 0.1), (3.0, 0.1))
 """(ridge, weight of the public feature kernel) of solves on own statistics alone."""
-JOINT_SETTINGS = (0.0, 4.0, 12.0)
-"""Weight beta of own exact statistics beside everybody's: A = G_global + beta G_own."""
-GLOBAL_RIDGE = 0.1
-"""Ridge of joint solves, in noise edges, plus JOINT_RIDGE beta."""
+JOINT_SETTINGS = ((4.0, 0.1), (4.0, 0.5), (12.0, 0.1))
+"""(beta, ridge) of solves on A = G_global + beta G_own; the ridge is in noise edges."""
+GLOBAL_SETTINGS = ((0.0, 0.1), (0.0, 0.5))
+"""The same where own statistics are left out."""
 JOINT_RIDGE = 0.6
+"""Ridge per unit of beta."""
 POPULARITY_FLOOR = 0.3
 """Pseudo-sales per item, as a share of the mean."""
 KERNEL_HEAD = 400
@@ -126,7 +134,7 @@ class Scorers:
             alike = profile_scores(weighted, content_vectors(self._catalogue))
             yield Named(name="content profile", part="content", is_base=False, scores=alike)
 
-    def _fit(self) -> Iterator[tuple[str, str, LowRankEase]]:
+    def _fit(self) -> Iterator[tuple[str, str, Solve]]:
         train = self._dataset.train.incidence(self._dataset.n_users, self._dataset.n_items)
         factor = own_factor(train)
         if self._own:
@@ -134,7 +142,7 @@ class Scorers:
         if self._model is not None:
             yield from self._fit_joint(self._model, factor)
 
-    def _fit_own(self, factor: Plane) -> Iterator[tuple[str, str, LowRankEase]]:
+    def _fit_own(self, factor: Plane) -> Iterator[tuple[str, str, Solve]]:
         items = self._dataset.n_items
         mass = np.square(factor).sum(axis=1)
         smooth = mass + POPULARITY_FLOOR * mass.sum() / items
@@ -149,16 +157,14 @@ class Scorers:
             joined = np.concatenate(parts, axis=1).astype(np.float32)
             yield f"own, ridge {ridge:g}, features {weight:g}", "own", LowRankEase(joined, diagonal)
 
-    def _fit_joint(
-        self, model: GlobalModel, factor: Plane
-    ) -> Iterator[tuple[str, str, LowRankEase]]:
+    def _fit_joint(self, model: GlobalModel, factor: Plane) -> Iterator[tuple[str, str, Solve]]:
         shared, diagonal = global_factor(model, self._catalogue)
-        ridge = GLOBAL_RIDGE * float(model.noise_edge)
-        for beta in JOINT_SETTINGS if self._own else (0.0,):
+        yield "global", "global", Published(model)
+        for beta, ridge in JOINT_SETTINGS if self._own else GLOBAL_SETTINGS:
             parts = [shared, np.float32(np.sqrt(beta)) * factor] if beta else [shared]
             joined = np.concatenate(parts, axis=1)
-            total = diagonal + np.float32(ridge + JOINT_RIDGE * beta)
-            name = f"global + {beta:g} own" if beta else "global"
+            total = diagonal + np.float32(ridge * float(model.noise_edge) + JOINT_RIDGE * beta)
+            name = f"global + {beta:g} own, ridge {ridge:g}"
             yield name, "global", LowRankEase(joined, total)
 
     def _popularities(self, asked: Asked) -> Iterator[tuple[str, str, NDArray[np.float64]]]:

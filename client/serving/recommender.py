@@ -46,6 +46,11 @@ class Mix:
     bases: Mapping[str, float]
     sides: Mapping[str, float]
 
+    @property
+    def weights(self) -> tuple[tuple[str, float], ...]:
+        """Every plane's name and weight."""
+        return (*self.bases.items(), *self.sides.items())
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Explained:
@@ -54,31 +59,47 @@ class Explained:
     Attributes:
         scores: (n_users, n_items).
         parts: part -> (n_users, n_items); they add up to `scores`.
+        alone: (n_users, n_items), what the silo would say without anybody else; None where
+            own statistics take no part.
     """
 
     scores: Plane
     parts: Mapping[str, Plane]
+    alone: Plane | None
 
 
 class Recommender:
     """A silo's recommender; made by `fit_recommender`.
 
-    Attributes:
-        mixes: mix of the silo alone and together with everybody, whichever exist.
-        trust: weight of the latter [0 to 1].
+    Args:
+        scorers: what it can score with.
+        fuser: how planes become one.
+        alone: mix of the silo's own planes, None where they take no part.
+        together: mix that includes everybody's model, None without one.
+        trust: weight of `together` [0 to 1].
     """
 
-    def __init__(self, scorers: Scorers, fuser: Fuser, mixes: Sequence[tuple[Mix, float]]) -> None:
+    def __init__(
+        self,
+        scorers: Scorers,
+        fuser: Fuser,
+        *,
+        alone: Mix | None,
+        together: Mix | None,
+        trust: float,
+    ) -> None:
         self._scorers = scorers
         self._fuser = fuser
-        self._mixes = mixes
+        self._alone = alone
+        self._together = together
+        self._trust = trust
 
     @property
     def mix(self) -> dict[str, float]:
         """Weight of every plane in the final score, for reports and explanations."""
         total: dict[str, float] = {}
-        for mix, share in self._mixes:
-            for name, weight in (*mix.bases.items(), *mix.sides.items()):
+        for mix, share in ((self._alone, 1.0 - self._trust), (self._together, self._trust)):
+            for name, weight in mix.weights if mix else ():
                 total[name] = round(total.get(name, 0.0) + share * weight, 4)
         return total
 
@@ -93,10 +114,19 @@ class Recommender:
         mask = _dense(asked.history)
         planes = list(self._scorers.planes(asked))
         parts = {part: np.zeros(mask.shape, dtype=np.float32) for part in PARTS}
-        for mix, share in self._mixes:
-            for part, plane in _fuse(planes, mix, mask, self._fuser).items():
-                parts[part] += np.float32(share) * plane
-        return Explained(scores=np.sum(list(parts.values()), axis=0), parts=parts)
+        alone = None
+        if self._alone is not None:
+            by_itself = _fuse(planes, self._alone, mask, self._fuser)
+            alone = _total(by_itself)
+            _add(parts, by_itself, 1.0 - self._trust)
+        if self._together is not None:
+            _add(parts, _fuse(planes, self._together, mask, self._fuser), self._trust)
+        return Explained(scores=_total(parts), parts=parts, alone=alone)
+
+
+def _add(parts: dict[str, Plane], more: Mapping[str, Plane], share: float) -> None:
+    for part, plane in more.items():
+        parts[part] += np.float32(share) * plane
 
 
 def fit_recommender(
@@ -140,18 +170,18 @@ def fit_recommender(
     planes = list(scorers.planes(asked))
     listwise = knobs.fuser == "stacked"
     by_itself = [plane for plane in planes if plane.part != "global"]
+    alone = None
+    if any(plane.is_base for plane in by_itself):
+        alone = _fit(by_itself, judge, fuser, listwise=listwise)
     if model is None:
-        return Recommender(
-            scorers, fuser, [(_fit(by_itself, judge, fuser, listwise=listwise), 1.0)]
-        )
+        return Recommender(scorers, fuser, alone=alone, together=None, trust=0.0)
     joined = [plane for plane in planes if plane.part == "global" or not plane.is_base]
     together = _fit(joined, judge, fuser, listwise=listwise)
-    if not any(plane.is_base for plane in by_itself):
-        return Recommender(scorers, fuser, [(together, 1.0)])
-    alone = _fit(by_itself, judge, fuser, listwise=listwise)
+    if alone is None:
+        return Recommender(scorers, fuser, alone=None, together=together, trust=1.0)
     signal = declared_users / float(model.noise_edge) / max(_n_trained(dataset), 1)
     trust = _trust(planes, alone, together, judge, fuser, prior=trust_prior(signal))
-    return Recommender(scorers, fuser, [(alone, 1.0 - trust), (together, trust)])
+    return Recommender(scorers, fuser, alone=alone, together=together, trust=trust)
 
 
 def _at_most(fold: Fold, n_users: int) -> Fold:

@@ -6,6 +6,7 @@ Source: Steck 2019, solved by the Woodbury identity.
 """
 
 from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 import scipy.linalg as sla
@@ -22,6 +23,27 @@ Array32 = NDArray[np.float32]
 
 OWN_RANK = 256
 KERNEL_RANK = 128
+
+
+class Solve(Protocol):
+    """Scores histories with item-item weights that it holds."""
+
+    def score(self, history: csr_matrix) -> Array32:
+        """Return (n_users, n_items) scores of weighted histories."""
+
+
+class Published:
+    """Everybody's model as it was published: item factors, no own statistics."""
+
+    def __init__(self, model: GlobalModel) -> None:
+        self._model = model
+
+    def score(self, history: csr_matrix) -> Array32:
+        """Return (n_users, n_items) scores; by popularity for a customer without head items."""
+        known = history[:, self._model.head]
+        scores = np.asarray((known @ self._model.item_in) @ self._model.item_out.T)
+        scores[np.diff(known.tocsr().indptr) == 0] = self._model.popularity
+        return scores.astype(np.float32)
 
 
 class LowRankEase:

@@ -244,7 +244,6 @@ class _progress:  # noqa: N801  (reads as a verb at the call)
 
 def main() -> None:
     """Run the command line; every error of ours, and of the file system, is one line."""
-    runs.quieten_flower()
     try:
         app()
     except (FondacoError, OSError) as error:

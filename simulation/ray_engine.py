@@ -30,6 +30,7 @@ from fondaco.client.dataset import SiloDataset
 from fondaco.client.dataset_files import save_silo
 from fondaco.client.state import open_agent
 from fondaco.server.app import Job, Outcome, run_job
+from fondaco.shared import FLOWER_SWITCHES
 from fondaco.shared.errors import ConfigError, FondacoError, RoundError
 
 Serve = Callable[[Grid], None]
@@ -38,9 +39,7 @@ LONGEST_SCRATCH = 40
 """Ray's sockets lie 65 characters below its folder, and a socket's path has at most 104."""
 
 _ENVIRONMENT = {
-    "FLWR_TELEMETRY_ENABLED": "0",
-    "FLWR_DISABLE_UPDATE_CHECK": "1",
-    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+    **FLOWER_SWITCHES,
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",

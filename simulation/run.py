@@ -1,7 +1,6 @@
 """One scenario from rows to result: partition, federate in this process, measure."""
 
 import hashlib
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,12 +27,6 @@ from .partition import partition
 from .planning import make_plan
 from .result import build_result, write_result
 from .scenario import Scenario
-
-_QUIET_FLOWER = {
-    "FLWR_TELEMETRY_ENABLED": "0",
-    "FLWR_DISABLE_UPDATE_CHECK": "1",
-    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-}
 
 Progress = Callable[[str, int, int], None]
 """(stage, done, of) -> None; stages come one after another."""
@@ -220,12 +213,6 @@ def _federate(
     if not done:
         raise RoundError("the server app ended without a result")
     return done[0]
-
-
-def quieten_flower() -> None:
-    """Switch off Flower's telemetry, update check and run-time installs in this process."""
-    for name, value in _QUIET_FLOWER.items():
-        os.environ.setdefault(name, value)
 
 
 def with_epsilon(scenario: Scenario, epsilon: float) -> Scenario:

@@ -24,7 +24,7 @@ from fondaco.shared.workspace import Workspace
 from ..grid import InProcessGrid
 from ..library import load_scenario
 from ..ray_engine import federate_with_ray, run_with_ray
-from ..run import Prepared, prepare, quieten_flower
+from ..run import Prepared, prepare
 from .common import Row, record
 
 MESSAGE_BYTES = 10_000
@@ -184,7 +184,6 @@ def main(
     seed: Annotated[int, typer.Option(help="Seed of the real job.")] = 0,
 ) -> None:
     """Time both engines on tiny messages and on a real federation."""
-    quieten_flower()
     rows = [*measure_echo(silos, rounds), measure_job(job_silos, seed)]
     record("engines", rows, out, seed=seed, units=UNITS)
 

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from urllib.parse import quote
 
 import numpy as np
 
@@ -22,6 +21,7 @@ from fondaco.shared.privacy.plan import RunPlan
 from fondaco.shared.privacy.release import release
 from fondaco.shared.provenance import code_digest
 from fondaco.shared.records import GlobalModel, RoundRequest, SiloStatus
+from fondaco.shared.workspace import folder_name
 
 from .dataset import SiloDataset
 from .training import STATISTICS
@@ -36,8 +36,7 @@ class SiloHome:
 
     @property
     def _name(self) -> str:
-        name = quote(self.silo_id, safe=" ")
-        return name if name[:1] != "." else f"%2E{name[1:]}"
+        return folder_name(self.silo_id)
 
     @property
     def ledger(self) -> Path:

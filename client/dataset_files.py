@@ -2,7 +2,10 @@
 
 import hashlib
 import json
+import shutil
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +22,39 @@ _ARRAYS = "rows.npz"
 _FACTS = "dataset.json"
 
 
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """Give a copy of `folder` to write into, for its owner alone; it takes the folder's place.
+
+    Only if the body succeeds: whoever is killed on the way leaves no half-made folder.
+    """
+    partial, old = (folder.with_name(f".{folder.name}.{end}") for end in ("part", "old"))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    if old.is_dir() and not folder.is_dir():
+        old.rename(folder)
+    for leftover in (partial, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    if folder.is_dir():
+        shutil.copytree(folder, partial)
+    partial.mkdir(mode=0o700, exist_ok=True)
+    try:
+        yield partial
+        if folder.is_dir():
+            folder.rename(old)
+        partial.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
 def save_silo(dataset: SiloDataset, folder: str | Path) -> None:
-    """Write `dataset` into `folder` (made if missing), readable by its owner alone."""
-    folder = Path(folder)
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """Write `dataset` into `folder`, readable by its owner alone; whole or not at all."""
+    with whole_folder(Path(folder).resolve()) as partial:
+        write_silo(dataset, partial)
+
+
+def write_silo(dataset: SiloDataset, folder: Path) -> None:
+    """Write the files of `save_silo` into a folder that exists."""
     arrays: dict[str, NDArray[np.generic]] = {
         "user_ids": np.asarray(dataset.user_ids, dtype=np.str_),
         "valid.user_nums": dataset.valid.user_nums,

@@ -21,7 +21,7 @@ from fondaco.shared.workspace import Workspace
 
 from .agent import SiloAgent, SiloHome
 from .dataset import Fold, Rows, SiloDataset
-from .dataset_files import load_silo, save_silo
+from .dataset_files import load_silo, whole_folder, write_silo
 from .serving import PARTS, Recommender, fit_recommender
 
 MODEL_FILE = "global-model.fndc"
@@ -103,7 +103,7 @@ def open_agent(folder: Path, num: int) -> SiloAgent:
 def save_state(
     agent: SiloAgent, catalogue: Catalogue, serving: Mapping[str, Any], folder: Path
 ) -> None:
-    """Keep what `open_state` needs.
+    """Keep what `open_state` needs, whole or not at all.
 
     Args:
         agent: it has received the global model.
@@ -116,11 +116,12 @@ def save_state(
     """
     if agent.model is None:
         raise ConfigError(f"{agent.silo_id} has no global model yet")
-    save_silo(agent.dataset, folder)
-    (folder / PLAN_FILE).write_text(agent.plan.to_json(), encoding="utf-8")
-    (folder / MODEL_FILE).write_bytes(codec.encode(agent.model))
-    (folder / SERVING_FILE).write_text(json.dumps(serving), encoding="utf-8")
-    save_catalogue(catalogue, folder / CATALOGUE_FILE)
+    with whole_folder(folder) as partial:
+        write_silo(agent.dataset, partial)
+        (partial / PLAN_FILE).write_text(agent.plan.to_json(), encoding="utf-8")
+        (partial / MODEL_FILE).write_bytes(codec.encode(agent.model))
+        (partial / SERVING_FILE).write_text(json.dumps(serving), encoding="utf-8")
+        save_catalogue(catalogue, partial / CATALOGUE_FILE)
 
 
 def serving_facts(fusion: FusionConfig, metric: str, *, keep_repeats: bool) -> dict[str, Any]:

@@ -36,7 +36,7 @@ class Workspace:
 
     def silo(self, silo_id: str) -> Path:
         """The folder of one silo's data and personal model."""
-        return self.folder / "silos" / quote(silo_id, safe=" ")
+        return self.folder / "silos" / folder_name(silo_id)
 
     def prepare(self, plan: RunPlan, catalogue: Catalogue, silo_ids: list[str], seed: int) -> None:
         """Write what both ends read; a folder prepared for the same plan is left as it is.
@@ -54,9 +54,11 @@ class Workspace:
                     "choose another --out folder or remove it"
                 )
             return
-        (self.folder / "plan.json").write_text(plan.to_json(), encoding="utf-8")
-        save_catalogue(catalogue, self.folder / "catalogue.json")
-        path.write_text(json.dumps(facts), encoding="utf-8")
+        write_whole(self.folder / "plan.json", plan.to_json())
+        partial = self.folder / "catalogue.part"
+        save_catalogue(catalogue, partial)
+        partial.replace(self.folder / "catalogue.json")
+        write_whole(path, json.dumps(facts))  # last: it says that the others are there
 
     def read_plan(self) -> RunPlan:
         """Return the plan.
@@ -88,3 +90,16 @@ class Workspace:
         if not path.is_file():
             raise ConfigError(f"{path} does not exist; prepare it with fondaco-simulate prepare")
         return path.read_text(encoding="utf-8")
+
+
+def folder_name(silo_id: str) -> str:
+    """Return a file name that no other silo has, never hidden and never another folder."""
+    name = quote(silo_id, safe=" ")
+    return name if name[:1] != "." else f"%2E{name[1:]}"
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write `text` so that whoever is killed leaves the old file or the new one."""
+    partial = path.with_suffix(".part")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)

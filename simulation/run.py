@@ -15,9 +15,10 @@ from fondaco.client.dataset_files import save_silo
 from fondaco.client.state import save_state, serving_facts
 from fondaco.server import app as server_app
 from fondaco.server.app import Job, Outcome
+from fondaco.shared import codec
 from fondaco.shared.errors import ConfigError, RoundError
 from fondaco.shared.privacy.plan import RunPlan
-from fondaco.shared.workspace import Workspace
+from fondaco.shared.workspace import Workspace, write_whole
 
 from .datasets import load
 from .evaluation import check_evaluation, measure
@@ -158,9 +159,7 @@ def _claim_workspace(prepared: Prepared, out: Path) -> Workspace:
     workspace.prepare(prepared.plan, prepared.market.catalogue, prepared.silo_ids, scenario.seed)
     path, digest = out / "rows.sha256", _training_digest(prepared.silos)
     if not path.is_file():
-        partial = path.with_suffix(".part")
-        partial.write_text(digest, encoding="utf-8")
-        partial.replace(path)
+        write_whole(path, digest)
     elif path.read_text(encoding="utf-8") != digest:
         raise ConfigError(
             f"{out} holds a run on other rows; choose another --out folder or remove it"
@@ -202,7 +201,10 @@ def _federate(
     if engine.kind == "ray":
         from .ray_engine import federate_with_ray  # noqa: PLC0415  (an optional extra)
 
-        return federate_with_ray(job, prepared.silos)
+        outcome = federate_with_ray(job, prepared.silos)
+        for agent in agents:  # Ray's processes had agents of their own
+            agent.receive(codec.encode(outcome.model))
+        return outcome
     done: list[Outcome] = []
     grid = InProcessGrid(
         client_app.make_app(lambda context: agents[int(context.node_config["partition-id"])]),

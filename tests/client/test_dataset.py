@@ -227,3 +227,42 @@ def test_incidence_counts_a_repeated_pair_once():
     matrix = rows((0, 1, 0), (0, 1, 5), (3, 0, 1)).incidence(N_USERS, N_ITEMS)
     assert matrix.toarray().sum() == 2
     assert matrix[0, 1] == 1.0
+
+
+def small():
+    return split_by_time(rows((0, 0, 1)), **SILO, valid_from=3, test_from=6)
+
+
+def test_a_save_that_fails_leaves_the_folder_as_it_was(tmp_path, monkeypatch):
+    folder = tmp_path / "north"
+    save_silo(small(), folder)
+    (folder / "model").write_text("kept")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def full(*args, **kwargs):
+        raise OSError(28, "disk full")
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(OSError, match="disk full"):
+        save_silo(small(), folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["north"]
+
+
+def test_saving_again_keeps_what_else_is_in_the_folder(tmp_path):
+    folder = tmp_path / "north"
+    save_silo(small(), folder)
+    (folder / "model").write_text("kept")
+    save_silo(small(), folder)
+    assert (folder / "model").read_text() == "kept"
+    assert [path.name for path in tmp_path.iterdir()] == ["north"]
+
+
+def test_a_folder_moved_aside_by_a_killed_save_is_found_again(tmp_path):
+    folder = tmp_path / "north"
+    save_silo(small(), folder)
+    (folder / "model").write_text("kept")
+    folder.rename(tmp_path / ".north.old")
+    save_silo(small(), folder)
+    assert (folder / "model").read_text() == "kept"
+    assert [path.name for path in tmp_path.iterdir()] == ["north"]

@@ -4,11 +4,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from fondaco.client import dataset_files
+from fondaco.client.dataset_files import load_silo
+from fondaco.client.state import open_state
 from fondaco.server.app import Outcome
 from fondaco.server.global_model import model_digest
 from fondaco.shared.errors import ConfigError, RoundError
 from fondaco.shared.privacy.ledger import Ledger
 from fondaco.shared.workspace import Workspace
+from fondaco.simulation import ray_engine
 from fondaco.simulation import run as runs
 
 UNSTABLE = ("machine", "timings_s", "peak_rss_bytes")
@@ -213,3 +217,36 @@ def test_outcome_model_is_the_saved_one(tiny_run):
     assert isinstance(tiny_run.outcome, Outcome)
     assert model_digest(tiny_run.outcome.model) == tiny_run.result["model_digest"]
     assert all(agent.model is not None for agent in tiny_run.agents)
+
+
+def test_agents_have_the_model_of_a_run_in_other_processes(
+    tiny_run, tiny_scenario, tmp_path, monkeypatch
+):
+    """Ray's processes have agents of their own; the driver's serve and are kept."""
+    monkeypatch.setattr(ray_engine, "federate_with_ray", lambda job, silos: tiny_run.outcome)
+    prepared = runs.prepare(tiny_scenario("engine.kind=ray"))
+    agents = runs.simulate(prepared, tmp_path, keep_silos=True).agents
+    assert all(model_digest(a.model) == tiny_run.result["model_digest"] for a in agents)
+    folder = Workspace(tmp_path).silo(prepared.silo_ids[0])
+    assert open_state(folder).recommend(str(prepared.silos[0].user_ids[0]), 3)
+
+
+def test_a_prepare_killed_while_writing_a_silo_is_completed_by_the_next(
+    tiny_scenario, tmp_path, monkeypatch
+):
+    prepared = runs.prepare(tiny_scenario())
+    second = Workspace(tmp_path).silo(prepared.silo_ids[1])
+
+    def die(path, *args, **kwargs):
+        if second.name in str(path):
+            raise KeyboardInterrupt
+        return sha256(path)
+
+    sha256 = dataset_files._sha256
+    monkeypatch.setattr(dataset_files, "_sha256", die)
+    with pytest.raises(KeyboardInterrupt):
+        runs.write_workspace(prepared, tmp_path)
+    assert [path.name for path in second.parent.iterdir()] == [prepared.silo_ids[0]]
+    monkeypatch.undo()
+    runs.write_workspace(prepared, tmp_path)
+    assert len(load_silo(second).user_ids) == prepared.silos[1].n_users

@@ -29,10 +29,11 @@ from fondaco.shared.metrics import (
 )
 from fondaco.shared.records import GlobalModel
 
-from .baselines import BASELINES, rank_by
+from .baselines import BASELINES, Scorer, rank_by
 from .scenario import Scenario
 
 LIST_LENGTH = 100
+COLD_LENGTH = 20
 COLD_METRICS = ("ndcg@20", "recall@20")
 
 
@@ -79,8 +80,13 @@ def pool_training(silos: Sequence[SiloDataset]) -> csr_matrix:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Measured:
-    """Every system's quality, as `result.json` holds it."""
+    """Every system's quality, as `result.json` holds it.
 
+    Attributes:
+        headline: system -> (n_test,) headline metric of each test customer, paired over systems.
+    """
+
+    headline: Mapping[str, NDArray[np.float64]]
     quality: Mapping[str, Mapping[str, Mapping[str, float]]]
     per_silo: Sequence[Mapping[str, Any]]
     cold: Mapping[str, Mapping[str, Any]]
@@ -89,12 +95,46 @@ class Measured:
 
 
 class _Rankings:
-    """Rankings of the test customers by system, and how long each took."""
+    """Rankings of the test customers by system, and how long each took.
 
-    def __init__(self, test: EvalSet) -> None:
+    Items that nobody took in training are also ranked among themselves, for the customers who
+    took one: beside items with a past they would hardly ever be seen.
+    """
+
+    def __init__(self, test: EvalSet, train: csr_matrix) -> None:
         self.test = test
+        self.popularity: NDArray[np.float64] = np.asarray(train.sum(axis=0)).ravel()
+        self.cold_items = np.flatnonzero(self.popularity == 0)
+        cold_targets = test.targets[:, self.cold_items].tocsr()
+        self.cold_rows = np.flatnonzero(np.diff(cold_targets.indptr))
+        self.cold_targets = cold_targets[self.cold_rows]
         self.by_system: dict[str, NDArray[np.int64]] = {}
+        self.cold_by_system: dict[str, NDArray[np.int64]] = {}
         self.timings_s: dict[str, float] = {}
+
+    def rank(self, system: str, scorer: Scorer) -> None:
+        """Rank every test customer's items by `scorer`."""
+        test, rows, items = self.test, self.cold_rows, self.cold_items
+        self.by_system[system] = rank_by(scorer, test.history, LIST_LENGTH, mask=test.mask)
+        self.cold_by_system[system] = rank_by(
+            lambda history, nums: scorer(history, rows[nums])[:, items],
+            test.history[rows],
+            COLD_LENGTH,
+            mask=test.mask[rows][:, items],
+        )
+
+    def rank_silo(self, system: str, scores: NDArray[np.float32], start: int) -> None:
+        """Rank the items of consecutive test customers from row `start` on; silos in order."""
+        stop = start + len(scores)
+        mine = self.cold_rows[(self.cold_rows >= start) & (self.cold_rows < stop)]
+        ranking = rank_topk(scores, self.test.mask[start:stop], LIST_LENGTH)
+        cold = rank_topk(
+            scores[mine - start][:, self.cold_items],
+            self.test.mask[mine][:, self.cold_items],
+            COLD_LENGTH,
+        )
+        for into, part in ((self.by_system, ranking), (self.cold_by_system, cold)):
+            into[system] = np.concatenate([into[system], part]) if system in into else part
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
@@ -147,38 +187,45 @@ def measure(
         ConfigError: there is no test customer.
     """
     chosen = _chosen_silos(silos, scenario)
-    silos = [silos[num] for num in chosen]
-    keep = scenario.dataset.keep_repeats
-    test = pool(silos, "test", keep_repeats=keep)
+    test = pool(chosen, "test", keep_repeats=scenario.dataset.keep_repeats)
     if not test.targets.shape[0]:
         raise ConfigError("no silo has a test customer; check the split in [dataset]")
     train = pool_training(silos)
-    rankings = _Rankings(test)
+    rankings = _Rankings(test, train)
     _rank_baselines(rankings, silos, train, scenario, progress)
     with rankings.timed("global"):
-        rankings.by_system["dp_popularity"] = rank_by(
+        rankings.rank(
+            "dp_popularity",
             lambda history, _: np.tile(model.noisy_popularity, (history.shape[0], 1)),
-            test.history,
-            LIST_LENGTH,
-            mask=test.mask,
         )
-        rankings.by_system["global"] = rank_by(
-            lambda history, _: Published(model).score(history),
-            test.history,
-            LIST_LENGTH,
-            mask=test.mask,
-        )
-    mix = _rank_personal(rankings, silos, model, catalogue, scenario=scenario, progress=progress)
-    return _summarise(rankings, silos, train, scenario, mix)
+        rankings.rank("global", lambda history, _: Published(model).score(history))
+    mix = _rank_personal(rankings, chosen, model, catalogue, scenario=scenario, progress=progress)
+    return _summarise(rankings, chosen, scenario, mix)
 
 
-def _chosen_silos(silos: Sequence[SiloDataset], scenario: Scenario) -> list[int]:
+def rank_published(model: GlobalModel, test: EvalSet) -> dict[str, NDArray[np.int64]]:
+    """Return (n_test, LIST_LENGTH) rankings of the systems that need nothing but releases."""
+
+    def popular(history: csr_matrix, _: NDArray[np.int64]) -> NDArray[np.float32]:
+        return np.tile(model.noisy_popularity, (history.shape[0], 1))
+
+    def everybody(history: csr_matrix, _: NDArray[np.int64]) -> NDArray[np.float32]:
+        return Published(model).score(history)
+
+    scorers = {"dp_popularity": popular, "global": everybody}
+    return {
+        system: rank_by(scorer, test.history, LIST_LENGTH, mask=test.mask)
+        for system, scorer in scorers.items()
+    }
+
+
+def _chosen_silos(silos: Sequence[SiloDataset], scenario: Scenario) -> list[SiloDataset]:
     """All silos, or as many as `evaluation.silos` says, drawn with the seed."""
     wanted = scenario.evaluation.silos
     if not 0 < wanted < len(silos):
-        return list(range(len(silos)))
+        return list(silos)
     rng = np.random.default_rng(scenario.seed)
-    return sorted(rng.choice(len(silos), size=wanted, replace=False).tolist())
+    return [silos[num] for num in sorted(rng.choice(len(silos), size=wanted, replace=False))]
 
 
 def _rank_baselines(
@@ -188,7 +235,6 @@ def _rank_baselines(
     scenario: Scenario,
     progress: Progress,
 ) -> None:
-    test = rankings.test
     valid = pool(silos, "valid", keep_repeats=False)
     for done, name in enumerate(scenario.baselines):
         progress("baselines", done, len(scenario.baselines))
@@ -197,7 +243,7 @@ def _rank_baselines(
             scorer = BASELINES[name](
                 train, valid.history, valid.targets, scenario.evaluation.headline, rng
             )
-            rankings.by_system[name] = rank_by(scorer, test.history, LIST_LENGTH, mask=test.mask)
+            rankings.rank(name, scorer)
     progress("baselines", len(scenario.baselines), len(scenario.baselines))
 
 
@@ -211,18 +257,16 @@ def _rank_personal(
     progress: Progress,
 ) -> dict[str, dict[str, float]]:
     """Rank with what each silo can do alone and together; return each silo's mix."""
-    parts: dict[str, list[NDArray[np.int64]]] = {system: [] for system in PERSONAL}
     mixes: dict[str, dict[str, float]] = {}
+    start = 0
     for done, silo in enumerate(silos):
         progress("personal models", done, len(silos))
-        mask = pool([silo], "test", keep_repeats=scenario.dataset.keep_repeats).mask
         with rankings.timed("personal models"):
             planes, mixes[silo.silo_id] = _personal_scores(silo, model, catalogue, scenario)
             for system, scores in planes.items():
-                parts[system].append(rank_topk(scores, mask, LIST_LENGTH))
+                rankings.rank_silo(system, scores, start)
+        start += len(silo.test.user_nums)
     progress("personal models", len(silos), len(silos))
-    for system, rows in parts.items():
-        rankings.by_system[system] = np.concatenate(rows)
     return mixes
 
 
@@ -253,12 +297,10 @@ def _personal_scores(
 def _summarise(
     rankings: _Rankings,
     silos: Sequence[SiloDataset],
-    train: csr_matrix,
     scenario: Scenario,
     mix: Mapping[str, Mapping[str, float]],
 ) -> Measured:
-    test = rankings.test
-    popularity = np.asarray(train.sum(axis=0)).ravel()
+    test, popularity = rankings.test, rankings.popularity
     names = tuple(dict.fromkeys((*DEFAULT_METRICS, scenario.evaluation.headline)))
     values = {
         system: evaluate(ranking, test.targets, names, popularity=popularity)
@@ -266,14 +308,16 @@ def _summarise(
     }
     quality = _with_intervals(values, scenario)
     for system, ranking in rankings.by_system.items():
-        share = coverage(ranking, train.shape[1], 10)
+        share = coverage(ranking, len(popularity), 10)
         quality[system]["coverage@10"] = {"mean": share, "low": share, "high": share, "n": 1}
+    headline = scenario.evaluation.headline
     return Measured(
+        headline={system: metrics[headline] for system, metrics in values.items()},
         quality=quality,
         per_silo=_per_silo(values, test, silos),
         cold={
             "customers": _cold_customers(values, test),
-            "items": _cold_items(rankings, popularity),
+            "items": _cold_items(rankings),
         },
         mix=mix,
         timings_s=rankings.timings_s,
@@ -328,17 +372,15 @@ def _cold_customers(
     return part
 
 
-def _cold_items(rankings: _Rankings, popularity: NDArray[np.float64]) -> dict[str, Any]:
-    """Targets that nobody had taken in training; only customers who took one count."""
-    targets = rankings.test.targets.multiply(popularity == 0).tocsr()
-    targets.eliminate_zeros()
-    rows = np.flatnonzero(np.diff(targets.indptr))
+def _cold_items(rankings: _Rankings) -> dict[str, Any]:
+    """Items that nobody took in training, ranked among themselves for those who took one."""
     part: dict[str, Any] = {
-        "n": int(np.count_nonzero(popularity == 0)),
-        "customers who took one": len(rows),
+        "n": len(rankings.cold_items),
+        "customers who took one": len(rankings.cold_rows),
     }
-    if len(rows):
-        for system, ranking in rankings.by_system.items():
-            found = evaluate(ranking[rows], targets[rows], COLD_METRICS, popularity=popularity)
+    if len(rankings.cold_rows):
+        popularity = rankings.popularity[rankings.cold_items]
+        for system, ranking in rankings.cold_by_system.items():
+            found = evaluate(ranking, rankings.cold_targets, COLD_METRICS, popularity=popularity)
             part[system] = {name: {"mean": float(v.mean())} for name, v in found.items()}
     return part

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
+from fondaco.client.serving import Published
 from fondaco.shared.errors import ConfigError
 from fondaco.shared.metrics import DEFAULT_METRICS
 from fondaco.simulation.evaluation import (
     PERSONAL,
     check_evaluation,
-    global_scores,
     measure,
     pool,
     pool_training,
@@ -131,6 +131,18 @@ def test_cold_customers_and_items_are_reported_apart(parts, tiny_scenario):
         assert 0 <= part["fused"]["ndcg@20"]["mean"] <= 1
 
 
+def test_cold_items_are_ranked_among_themselves(parts, tiny_scenario):
+    """With every other item warm, the only cold item comes first in everybody's cold list."""
+    silos = list(parts[0])
+    cold_item = silos[0].test.targets.item_nums[0]
+    silos = [replace(s, train=s.train.take(s.train.item_nums != cold_item)) for s in silos]
+    bought = {item for s in silos for item in s.train.item_nums}
+    cold = _measure(parts, tiny_scenario(), silos=silos).cold["items"]
+    assert cold["n"] == 60 - len(bought)
+    if cold["n"] == 1:
+        assert cold["global"]["ndcg@20"]["mean"] == 1.0
+
+
 def test_pooling_keeps_the_silos_order(parts):
     silos = parts[0]
     test = pool(silos, "test", keep_repeats=False)
@@ -157,7 +169,7 @@ def test_global_scores_of_customers_without_head_items_are_popularity(tiny_run):
     model = tiny_run.outcome.model
     outside = np.setdiff1d(np.arange(60), model.head)[0]
     history = csr_matrix(([1.0, 1.0], ([0, 1], [outside, model.head[0]])), shape=(3, 60))
-    scores = global_scores(model, history)
+    scores = Published(model).score(history)
     np.testing.assert_array_equal(scores[0], model.popularity)
     np.testing.assert_array_equal(scores[2], model.popularity)
     expected = model.item_in[0] @ model.item_out.T

@@ -36,6 +36,8 @@ MAX_JUDGED = 500
 """Validation customers that tuning looks at; evenly spaced where a silo has more."""
 LEAST_BASE = 0.05
 """A stacked base weight below this counts as this."""
+LEAST_POPULARITY = 1e-3
+"""Weight that popularity keeps: all that is known to customers without a history."""
 _NO_SPREAD = 1e-9
 
 
@@ -214,6 +216,8 @@ def _fit(planes: Sequence[Named], judge: Judge, fuser: Fuser, *, listwise: bool)
         side_weights = fitted[1:] / max(float(fitted[0]), LEAST_BASE)
     else:
         side_weights = tune_sides(base, beside, judge, fuser)
+    least = [0.0 if plane.part == "content" else LEAST_POPULARITY for plane in sides]
+    side_weights = np.maximum(side_weights, least)
     return Mix(
         bases={p.name: float(w) for p, w in zip(bases, weights, strict=True)},
         sides={p.name: float(w) for p, w in zip(sides, side_weights, strict=True)},

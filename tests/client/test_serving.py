@@ -8,6 +8,7 @@ from scipy.sparse import csr_matrix
 
 from fondaco.client.dataset import Fold, Rows, SiloDataset
 from fondaco.client.serving import PARTS, fit_recommender
+from fondaco.client.serving import recommender as recommender_module
 from fondaco.client.serving.solve import LowRankEase, global_factor, own_factor
 from fondaco.client.serving.tuning import (
     EVEN_SIGNAL,
@@ -319,6 +320,28 @@ def test_customers_without_history_get_what_the_silo_sells(catalogue, knobs):
     bought = np.bincount(dataset.train.item_nums, minlength=N_ITEMS)
     cold = _scores(_fit(dataset, catalogue, None, knobs), dataset)[-1]
     assert np.corrcoef(cold, bought)[0, 1] > 0.5
+
+
+@pytest.mark.parametrize("joined", [False, True])
+@pytest.mark.parametrize("fuser", FUSERS)
+def test_cold_customers_are_ranked_by_popularity_though_it_helps_nobody_else(
+    catalogue, model, fuser, joined, monkeypatch
+):
+    """Whatever tuning says of the sides, even that all of them are worthless."""
+
+    def none(planes, *rest):
+        return np.array([1.0] + [0.0] * (len(planes) - 1))
+
+    monkeypatch.setattr(recommender_module, "fit_listwise", none)
+    monkeypatch.setattr(recommender_module, "tune_sides", lambda _, sides, *r: np.zeros(len(sides)))
+    dataset = _dataset()
+    known = FusionConfig(fuser=fuser)
+    cold = _scores(_fit(dataset, catalogue, model if joined else None, known), dataset)[-1]
+    bought = np.bincount(dataset.train.item_nums, minlength=N_ITEMS)
+    popular = np.column_stack([np.log(bought + 1.0), model.popularity * joined, np.ones(N_ITEMS)])
+    explained = popular @ np.linalg.lstsq(popular, cold, rcond=None)[0]
+    assert cold.std() > 0.1
+    assert np.corrcoef(explained, cold)[0, 1] > 0.8
 
 
 @each_way

@@ -58,7 +58,8 @@ CAVEATS = (
 
 _COMPARED = ("dp_popularity", "own_cf", "silo_alone", "ease_pooled")
 _CURVES = ("fused", "global")
-_COMPARED = ("dp_popularity", "own_cf", "silo_alone", "ease_pooled")
+_AT_A_GLANCE = ("ndcg@10", "recall@20", "coverage@10")
+"""What 80 columns hold beside the headline."""
 
 
 def write_report(result: Result, path: Path) -> None:
@@ -88,18 +89,22 @@ def write_comparison(results: Sequence[Result], path: Path) -> None:
 
 
 def summary_table(result: Result) -> Table:
-    """Return systems x metrics with intervals, for the terminal."""
+    """Return systems x chosen metrics, the headline's with intervals, for 80 columns.
+
+    The page and `result.json` hold every metric.
+    """
     headline = headline_of(result)
+    measured = metrics_of(result)
+    shown = [headline, *(m for m in _AT_A_GLANCE if m in measured and m != headline)]
     privacy = result.get("privacy", {})
     title = f"{result.get('scenario', '')}, ε = {plain(privacy.get('epsilon'))}"
     table = Table(title=escape(title), caption=escape("mean over customers [95 % interval]"))
     table.add_column("system")
-    for metric in metrics_of(result):
-        table.add_column(
-            escape(metric), justify="right", style="bold" if metric == headline else None
-        )
+    for metric in shown:
+        style = "bold" if metric == headline else None
+        table.add_column(escape(metric), justify="right", style=style, no_wrap=True)
     for system in systems_of(result):
-        cells = [_terminal_cell(result, system, metric) for metric in metrics_of(result)]
+        cells = [_terminal_cell(result, system, metric) for metric in shown]
         table.add_row(escape(system), *cells, style="green" if system == "fused" else None)
     return table
 

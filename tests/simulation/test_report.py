@@ -13,6 +13,7 @@ from fondaco.simulation.report import (
     write_comparison,
     write_report,
 )
+from fondaco.simulation.report_figures import SYSTEMS
 
 EVIL = '<script>alert("1")</script>'
 
@@ -254,6 +255,23 @@ def test_summary_table_prints_systems_with_the_headline_interval():
     with console.capture() as captured:
         console.print(summary_table(_full()))
     assert re.search(r"fused\s+│ 0.1650 \[0.163, 0.167\] │\s+0.1650 │", captured.get())
+
+
+METRICS = ("ndcg@20", "ndcg@10", "recall@10", "recall@20", "coverage@10", "novelty@10")
+
+
+@pytest.mark.parametrize("headline", ["ndcg@20", "ndcg@10", "novelty@10"])
+def test_summary_table_shows_every_name_whole_in_eighty_columns(headline):
+    systems = [*SYSTEMS, "other"]
+    quality = {system: {metric: _cell(0.1234) for metric in METRICS} for system in systems}
+    console = Console(width=80)
+    with console.capture() as captured:
+        console.print(summary_table(_bare() | {"quality": quality, "headline": headline}))
+    text = captured.get()
+    assert "…" not in text
+    for name in (*systems, headline, "ndcg@10", "recall@20", "coverage@10"):
+        assert re.search(rf"\b{name}\b", text), name
+    assert text.count("0.1234 [0.121, 0.125]") == len(systems)
 
 
 def test_summary_table_escapes_markup_in_names():

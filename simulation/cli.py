@@ -22,7 +22,7 @@ from .library import load_scenario, scenario_names
 from .report import summary_table, write_comparison, write_report
 from .result import plan_facts, privacy_facts, read_result, release_facts, write_result
 from .scenario import Scenario
-from .view import budget_table, comparison_table, datasets_table, plan_table
+from .view import budget_table, comparison_table, datasets_table, flwr_command, plan_table
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -180,13 +180,8 @@ def prepare(
     runs.write_workspace(prepared, out)
     ready = f"{len(prepared.silos)} silos are ready in {escape(str(out))}"
     out_console.print(f"{ready}. From another folder, run:")
-    out_console.print(
-        "  flwr run PATH_TO_FONDACO --stream "
-        f"--run-config 'workspace=\"{escape(str(out.resolve()))}\"' "
-        f"--federation-config 'num-supernodes={len(prepared.silos)}'",
-        highlight=False,
-        soft_wrap=True,
-    )
+    command = flwr_command(out, len(prepared.silos))
+    out_console.print(escape(command), highlight=False, soft_wrap=True)
 
 
 @app.command()

@@ -1,10 +1,21 @@
 """Facts -> rich tables for the terminal."""
 
+import json
+import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
+from fondaco.shared import FLOWER_SWITCHES
+
+QUIET = {
+    **FLOWER_SWITCHES,
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+}
+"""Nothing is told to Flower or Ray, and Ray listens on the loopback address only."""
 _SYSTEMS = ("dp_popularity", "ease_pooled", "own_cf", "silo_alone", "global", "fused")
 
 
@@ -74,6 +85,17 @@ def datasets_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         )
         table.add_row(row["name"], *numbers, row["licence"], row["title"] if sizes else row["hint"])
     return table
+
+
+def flwr_command(workspace: Path, n_silos: int) -> str:
+    """Return a shell command that runs a prepared workspace by Flower alone, and in private."""
+    federation = f"num-supernodes={n_silos} client-resources-num-cpus=1"
+    checkout = Path(__file__).resolve().parents[1]
+    here = str(checkout) if (checkout / "pyproject.toml").is_file() else "PATH_TO_FONDACO"
+    run = ["flwr", "run", here, "--stream"]
+    run += ["--run-config", f"workspace={json.dumps(str(workspace.resolve()), ensure_ascii=False)}"]
+    run += ["--federation-config", federation]
+    return shlex.join(["env", *(f"{k}={v}" for k, v in QUIET.items()), *run])
 
 
 def _release_columns(table: Table) -> None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from threadpoolctl import threadpool_limits
+
 from fondaco.client import app as client_app
 from fondaco.client.agent import SiloAgent, SiloHome
 from fondaco.client.dataset import SiloDataset
@@ -131,9 +133,11 @@ def simulate(
     agents = [
         SiloAgent(silo, plan, SiloHome(out, silo.silo_id), scenario.seed) for silo in prepared.silos
     ]
-    with watch("federation"):
-        outcome = _federate(prepared, workspace, agents, progress)
-    measured = measure(prepared.silos, outcome.model, catalogue, scenario, progress)
+    # Threads of BLAS spin against each other when the cores are busy: up to 50 times slower.
+    with threadpool_limits(1):
+        with watch("federation"):
+            outcome = _federate(prepared, workspace, agents, progress)
+        measured = measure(prepared.silos, outcome.model, catalogue, scenario, progress)
     if keep_silos:
         with watch("keep silos"):
             _keep_silos(agents, workspace, prepared)

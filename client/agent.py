@@ -108,8 +108,8 @@ class SiloAgent:
     def run_round(self, blob: bytes) -> bytes:
         """Answer an encoded `RoundRequest` with an encoded `PrivateUpdate`.
 
-        Asked again for the same round and attempt it returns the byte-identical answer
-        without a new debit.
+        The same request again gets the byte-identical answer without a new debit; another
+        request for the same round and attempt is refused.
 
         Raises:
             CodecError: the request is malformed.
@@ -120,7 +120,9 @@ class SiloAgent:
         with self._alone(), self._open_ledger() as ledger:
             try:
                 self._check(request)
-                debit = ledger.debit(request.kind, request.round_num, request.attempt)
+                debit = ledger.debit(
+                    request.kind, request.round_num, request.attempt, request=_sha256(blob)
+                )
                 if debit.released:
                     return self._sent_before(debit, ledger)
                 return self._release(request, debit, ledger)
@@ -190,7 +192,7 @@ class SiloAgent:
         event = debit.event
         path = self._home.outbox(event.kind, event.round_num, debit.attempt)
         blob = path.read_bytes() if path.is_file() else b""
-        if f"sha256:{hashlib.sha256(blob).hexdigest()}" != debit.released:
+        if _sha256(blob) != debit.released:
             ledger.refuse(event.kind, event.round_num, debit.attempt, "the released bytes are gone")
             raise BudgetError(
                 f"{event.kind} of round {event.round_num} was released and its bytes are gone; "
@@ -213,6 +215,10 @@ def public_reason(error: Exception) -> str:
     if isinstance(error, CodecError | PrivacyError):
         return f"{type(error).__name__}: {error}"
     return f"{type(error).__name__} (details stay at the silo)"
+
+
+def _sha256(blob: bytes) -> str:
+    return f"sha256:{hashlib.sha256(blob).hexdigest()}"
 
 
 def _write_durably(path: Path, blob: bytes) -> None:

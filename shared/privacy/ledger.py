@@ -4,9 +4,9 @@ Rules held here, each by a test:
 1. A DEBIT is committed (WAL, synchronous FULL) before the debited number exists outside.
 2. A debit must be in the plan, once per (kind, round, attempt), and fit the filter's budget:
    an integer comparison inside the transaction that writes it.
-3. No refunds: a crash after a DEBIT leaves it spent. The same round may be retried under it,
-   because nothing left the silo before its RELEASE was written; afterwards only the
-   byte-identical blob may be sent again.
+3. No refunds: a crash after a DEBIT leaves it spent. The same request, byte for byte, may be
+   retried under it, because nothing left the silo before its RELEASE was written; afterwards
+   only the byte-identical blob may be sent again.
 4. Records hold no customer, no count and no seed.
 5. A refused request is written down as REFUSAL.
 """
@@ -20,10 +20,9 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
-from ..errors import BudgetError, ConfigError, LedgerError
+from ..errors import BudgetError, ConfigError, LedgerError, RefusalError
 from .events import MECHANISM, PrivacyEvent
 from .plan import RunPlan, canonical_json
 
@@ -132,12 +131,7 @@ class Ledger:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._db.close()
 
     def records(self) -> tuple[Mapping[str, Any], ...]:
@@ -154,11 +148,17 @@ class Ledger:
         debits = (r for r in self._records if r["type"] == "DEBIT")
         return sum(r["cost"] for r in debits if r["plan_digest"] == self._plan.digest)
 
-    def debit(self, kind: str, round_num: int, attempt: int = 1) -> Debit:
+    def debit(self, kind: str, round_num: int, attempt: int = 1, *, request: str) -> Debit:
         """Pay for one release and return the proof; asking again returns the first proof.
 
+        Args:
+            kind: name of the statistic.
+            round_num: federated round.
+            attempt: each is paid for.
+            request: SHA-256 of the request that the release answers, as `sha256:...`.
+
         Raises:
-            RefusalError: the plan has no such release.
+            RefusalError: the plan has no such release, or another request was paid for.
             BudgetError: what is left does not cover it; a REFUSAL record says so.
         """
         event = self._plan.event_for(kind, round_num)
@@ -167,7 +167,8 @@ class Ledger:
             known = self._find("DEBIT", kind, round_num, attempt)
             left = self._plan.budget_units - self.spent_units()
             if known is None and cost <= left:
-                known = self._write(_debit_body(self._plan, event, attempt, cost, left))
+                body = _debit_body(self._plan, event, attempt, cost, left)
+                known = self._write({**body, "request": request})
         if known is None:
             self.refuse(kind, round_num, attempt, f"{left} of the budget left, {cost} needed")
             raise BudgetError(
@@ -175,6 +176,8 @@ class Ledger:
                 f"{kind} in round {round_num} costs {cost / self._plan.budget_units:.2f}; "
                 "a new plan is needed"
             )
+        if known["request"] != request:
+            raise RefusalError(f"another request for {kind} in round {round_num} was paid for")
         done = self._find("RELEASE", kind, round_num, attempt)
         return Debit(
             silo_id=self.silo_id,

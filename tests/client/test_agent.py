@@ -1,4 +1,5 @@
 import fcntl
+import hashlib
 import os
 import stat
 import threading
@@ -137,10 +138,22 @@ def test_agent_asked_again_sends_the_identical_bytes_for_free(agent, plan, home)
     assert len(_records(plan, home, "DEBIT", "RELEASE")) == 2
 
 
-def test_agent_sends_the_stored_bytes_even_for_another_head(agent, plan, home):
+def test_agents_debit_names_the_request_by_its_digest(agent, plan, home):
+    request = _request(plan, "gram")
+    agent.run_round(request)
+    digest = f"sha256:{hashlib.sha256(request).hexdigest()}"
+    assert [r["request"] for r in _records(plan, home, "DEBIT")] == [digest]
+
+
+def test_agent_refuses_another_head_under_a_paid_debit(agent, plan, home):
     first = agent.run_round(_request(plan, "gram"))
-    assert agent.run_round(_request(plan, "gram", head=HEAD[::-1].copy())) == first
-    assert len(_records(plan, home, "RELEASE")) == 1
+    with pytest.raises(RefusalError, match="another request for gram in round 2"):
+        agent.run_round(_request(plan, "gram", head=HEAD[::-1].copy()))
+    assert agent.run_round(_request(plan, "gram")) == first
+    assert len(_records(plan, home, "DEBIT", "RELEASE")) == 2
+    assert [r["reason"] for r in _records(plan, home, "REFUSAL")] == [
+        "another request for gram in round 2 was paid for"
+    ]
 
 
 def test_agent_killed_before_its_release_completes_the_round_under_one_debit(
@@ -154,7 +167,10 @@ def test_agent_killed_before_its_release_completes_the_round_under_one_debit(
         agent.run_round(_request(plan, "gram"))
     monkeypatch.undo()
     unsent = home.outbox("gram", 2, 1).read_bytes()
-    sent = agent.run_round(_request(plan, "gram", head=HEAD[::-1].copy()))
+    with pytest.raises(RefusalError, match="another request"):
+        agent.run_round(_request(plan, "gram", head=HEAD[::-1].copy()))
+    assert home.outbox("gram", 2, 1).read_bytes() == unsent
+    sent = agent.run_round(_request(plan, "gram"))
     assert sent != unsent
     assert home.outbox("gram", 2, 1).read_bytes() == sent
     assert len(_records(plan, home, "DEBIT", "RELEASE")) == 2

@@ -18,6 +18,8 @@ from fondaco.shared.errors import BudgetError, LedgerError, RefusalError
 from fondaco.shared.privacy import ledger as ledger_module
 from fondaco.shared.privacy.ledger import Ledger, verify_chain
 
+ASKED = "sha256:asked"
+
 
 def _types(ledger):
     return [record["type"] for record in ledger.records()]
@@ -87,24 +89,24 @@ def test_ledger_waits_for_the_disk(ledger):
 
 
 def test_debit_takes_the_events_cost_from_the_budget(ledger, plan):
-    debit = ledger.debit("popularity", 1)
+    debit = ledger.debit("popularity", 1, request=ASKED)
     record = ledger.records()[-1]
     assert ledger.spent_units() == record["cost"] == plan.cost(debit.event)
     assert record["left"] == plan.budget_units - record["cost"]
 
 
 def test_debits_of_the_whole_plan_use_up_its_budget_to_the_unit(ledger):
-    ledger.debit("popularity", 1)
-    ledger.debit("gram", 2)
+    ledger.debit("popularity", 1, request=ASKED)
+    ledger.debit("gram", 2, request=ASKED)
     assert ledger.records()[-1]["left"] == 0
 
 
 def test_debit_stops_at_budget_and_writes_only_the_refusal(ledger):
-    ledger.debit("popularity", 1)
-    ledger.debit("gram", 2)
+    ledger.debit("popularity", 1, request=ASKED)
+    ledger.debit("gram", 2, request=ASKED)
     before = ledger.records()
     with pytest.raises(BudgetError, match="new plan"):
-        ledger.debit("popularity", 1, attempt=2)
+        ledger.debit("popularity", 1, attempt=2, request=ASKED)
     assert ledger.records()[:-1] == before
     assert ledger.records()[-1]["type"] == "REFUSAL"
     assert ledger.records()[-1]["attempt"] == 2
@@ -112,35 +114,58 @@ def test_debit_stops_at_budget_and_writes_only_the_refusal(ledger):
 
 def test_attempts_pay_each_and_take_from_the_other_releases(ledger, plan):
     for attempt in range(1, 10):
-        ledger.debit("popularity", 1, attempt)
+        ledger.debit("popularity", 1, attempt, request=ASKED)
     with pytest.raises(BudgetError):
-        ledger.debit("gram", 2)
+        ledger.debit("gram", 2, request=ASKED)
     assert ledger.spent_units() <= plan.budget_units
 
 
 def test_debit_refuses_what_the_plan_does_not_hold(ledger):
     with pytest.raises(RefusalError):
-        ledger.debit("gram", 1)
+        ledger.debit("gram", 1, request=ASKED)
     assert _types(ledger) == ["GENESIS", "PLAN"]
 
 
 def test_debit_asked_again_is_the_same_and_costs_nothing(ledger):
-    first = ledger.debit("popularity", 1)
-    assert ledger.debit("popularity", 1) == first
+    first = ledger.debit("popularity", 1, request=ASKED)
+    assert ledger.debit("popularity", 1, request=ASKED) == first
     assert _types(ledger).count("DEBIT") == 1
 
 
-def test_debit_without_release_may_be_completed_after_a_restart(ledger, path, plan):
-    first = ledger.debit("popularity", 1)
+def test_debit_names_the_request_that_it_answers(ledger):
+    ledger.debit("popularity", 1, request=ASKED)
+    assert ledger.records()[-1]["request"] == ASKED
+
+
+@pytest.mark.parametrize("released", [False, True])
+def test_debit_never_serves_another_request(ledger, path, plan, released):
+    debit = ledger.debit("popularity", 1, request=ASKED)
+    if released:
+        ledger.record_release(debit, b"blob", "test")
+    before = ledger.records()
     with Ledger(path, plan) as again:
-        debit = again.debit("popularity", 1)
+        for opened in (ledger, again):
+            with pytest.raises(RefusalError, match="another request for popularity in round 1"):
+                opened.debit("popularity", 1, request="sha256:other")
+    assert ledger.records() == before
+
+
+def test_another_attempt_may_answer_another_request(ledger):
+    ledger.debit("popularity", 1, request=ASKED)
+    assert ledger.debit("popularity", 1, 2, request="sha256:other").seq == 4
+
+
+def test_debit_without_release_may_be_completed_after_a_restart(ledger, path, plan):
+    first = ledger.debit("popularity", 1, request=ASKED)
+    with Ledger(path, plan) as again:
+        debit = again.debit("popularity", 1, request=ASKED)
         assert (debit.seq, debit.released) == (first.seq, "")
         again.record_release(debit, b"blob", "test")
-    assert ledger.debit("popularity", 1).released == _sha(b"blob")
+    assert ledger.debit("popularity", 1, request=ASKED).released == _sha(b"blob")
 
 
 def test_released_debit_admits_only_the_identical_blob(ledger):
-    debit = ledger.debit("popularity", 1)
+    debit = ledger.debit("popularity", 1, request=ASKED)
     ledger.record_release(debit, b"blob", "test")
     ledger.record_release(debit, b"blob", "test")
     with pytest.raises(BudgetError, match="another number"):
@@ -149,7 +174,7 @@ def test_released_debit_admits_only_the_identical_blob(ledger):
 
 
 def test_release_names_its_debit_blob_and_source_of_noise(ledger):
-    debit = ledger.debit("popularity", 1)
+    debit = ledger.debit("popularity", 1, request=ASKED)
     ledger.record_release(debit, b"blob", "getrandom chacha20")
     record = ledger.records()[-1]
     assert (record["debit_seq"], record["blob"]) == (debit.seq, _sha(b"blob"))
@@ -158,7 +183,7 @@ def test_release_names_its_debit_blob_and_source_of_noise(ledger):
 
 def test_release_without_a_debit_is_refused(ledger, tmp_path, plan):
     with Ledger.create(tmp_path / "other.db", "north", plan) as other:
-        debit = other.debit("popularity", 1)
+        debit = other.debit("popularity", 1, request=ASKED)
     with pytest.raises(LedgerError, match="no such debit"):
         ledger.record_release(debit, b"blob", "test")
     assert _types(ledger) == ["GENESIS", "PLAN"]
@@ -166,23 +191,29 @@ def test_release_without_a_debit_is_refused(ledger, tmp_path, plan):
 
 @pytest.mark.parametrize("change", [{"seq": 99}, {"silo_id": "south"}])
 def test_release_under_a_forged_debit_is_refused(ledger, change):
-    debit = ledger.debit("popularity", 1)
+    debit = ledger.debit("popularity", 1, request=ASKED)
     with pytest.raises(LedgerError, match="no such debit"):
         ledger.record_release(replace(debit, **change), b"blob", "test")
 
 
 def test_two_connections_share_one_budget(ledger, path, plan):
     with Ledger(path, plan) as other:
-        assert other.debit("popularity", 1).seq == ledger.debit("popularity", 1).seq
-        other.debit("gram", 2)
+        assert (
+            other.debit("popularity", 1, request=ASKED).seq
+            == ledger.debit("popularity", 1, request=ASKED).seq
+        )
+        other.debit("gram", 2, request=ASKED)
         with pytest.raises(BudgetError):
-            ledger.debit("popularity", 1, attempt=2)
+            ledger.debit("popularity", 1, attempt=2, request=ASKED)
     assert ledger.head().seq == len(ledger.records()) == 5
 
 
 def test_two_connections_release_one_blob_under_one_debit(ledger, path, plan):
     with Ledger(path, plan) as other:
-        mine, theirs = ledger.debit("popularity", 1), other.debit("popularity", 1)
+        mine, theirs = (
+            ledger.debit("popularity", 1, request=ASKED),
+            other.debit("popularity", 1, request=ASKED),
+        )
         other.record_release(theirs, b"theirs", "test")
         with pytest.raises(BudgetError):
             ledger.record_release(mine, b"mine", "test")
@@ -193,8 +224,8 @@ def test_writer_that_never_ends_is_an_error_and_not_a_release(ledger, path, plan
     with closing(sqlite3.connect(path, isolation_level=None)) as hog:
         hog.execute("BEGIN IMMEDIATE")
         with pytest.raises(LedgerError, match="locked"):
-            ledger.debit("popularity", 1)
-    assert ledger.debit("popularity", 1).seq == 3
+            ledger.debit("popularity", 1, request=ASKED)
+    assert ledger.debit("popularity", 1, request=ASKED).seq == 3
 
 
 def test_failed_write_is_forgotten_and_not_taken_for_a_debit(ledger, monkeypatch):
@@ -206,15 +237,15 @@ def test_failed_write_is_forgotten_and_not_taken_for_a_debit(ledger, monkeypatch
 
     monkeypatch.setattr(ledger_module, "_append", append_and_fail)
     with pytest.raises(LedgerError, match="nothing was released"):
-        ledger.debit("popularity", 1)
+        ledger.debit("popularity", 1, request=ASKED)
     monkeypatch.undo()
     assert _types(ledger) == ["GENESIS", "PLAN"]
-    assert ledger.debit("popularity", 1).seq == 3
+    assert ledger.debit("popularity", 1, request=ASKED).seq == 3
 
 
 def test_head_is_the_newest_hash_in_the_chain(ledger):
     before = ledger.head()
-    ledger.debit("popularity", 1)
+    ledger.debit("popularity", 1, request=ASKED)
     assert ledger.head().seq == before.seq + 1
     assert ledger.head().digest != before.digest
 
@@ -244,23 +275,23 @@ def test_records_are_append_only_to_honest_programs(ledger):
     ],
 )
 def test_tampering_is_found_on_opening(ledger, path, plan, tampering):
-    ledger.debit("popularity", 1)
-    ledger.debit("gram", 2)
+    ledger.debit("popularity", 1, request=ASKED)
+    ledger.debit("gram", 2, request=ASKED)
     _edit(path, *tampering)
     with pytest.raises(LedgerError):
         Ledger(path, plan)
 
 
 def test_tampering_is_named_by_its_record(ledger, path, plan):
-    ledger.debit("popularity", 1)
+    ledger.debit("popularity", 1, request=ASKED)
     _edit(path, "UPDATE records SET body = replace(body, ':', ': ') WHERE seq = 2")
     with pytest.raises(LedgerError, match="damaged at record 2"):
         Ledger(path, plan)
 
 
 def test_record_rewritten_with_a_fitting_hash_is_found_by_the_next_ones_link(ledger, path, plan):
-    ledger.debit("popularity", 1)
-    ledger.debit("gram", 2)
+    ledger.debit("popularity", 1, request=ASKED)
+    ledger.debit("gram", 2, request=ASKED)
     prev, body = ledger._db.execute("SELECT prev, body FROM records WHERE seq = 3").fetchone()
     body = body.replace("popularity", "popularitx")
     digest = ledger_module._hash(prev, body.encode()).hex()
@@ -280,7 +311,7 @@ def test_ledger_of_another_silo_is_refused(ledger, path, plan):
 
 
 def test_ledger_is_never_started_afresh(ledger, path, plan):
-    ledger.debit("popularity", 1)
+    ledger.debit("popularity", 1, request=ASKED)
     with pytest.raises(LedgerError, match="exists already"):
         Ledger.create(path, "north", plan)
     with Ledger.open_or_create(path, "north", plan) as again:
@@ -308,7 +339,9 @@ def test_file_that_is_no_ledger_is_refused(path, plan):
 
 
 def test_records_hold_no_customer_count_or_seed(ledger):
-    ledger.record_release(ledger.debit("popularity", 1), b"blob", "seeded chacha20: no claim")
+    ledger.record_release(
+        ledger.debit("popularity", 1, request=ASKED), b"blob", "seeded chacha20: no claim"
+    )
     text = json.dumps(ledger.records())
     assert not any(word in text for word in ("n_users", "n_customers", '"seed"', "user_id"))
 
@@ -318,7 +351,7 @@ def _release_all(path, plan, outside, ready):
     with Ledger.open_or_create(path, "north", plan) as ledger:
         os.write(ready, b"!")
         for event in plan.releases:
-            debit = ledger.debit(event.kind, event.round_num)
+            debit = ledger.debit(event.kind, event.round_num, request=ASKED)
             if not debit.released:
                 blob = os.urandom(16)
                 ledger.record_release(debit, blob, "test")
@@ -361,12 +394,12 @@ def test_full_disk_refuses_clearly_and_recovers_without_a_free_release(path, pla
             wal = path.with_name("north.db-wal").stat().st_size
             resource.setrlimit(resource.RLIMIT_FSIZE, (wal + 100, resource.RLIM_INFINITY))
             with pytest.raises(LedgerError, match="nothing was released"):
-                ledger.debit("popularity", 1)
+                ledger.debit("popularity", 1, request=ASKED)
             assert _types(ledger) == ["GENESIS", "PLAN"]
             resource.setrlimit(
                 resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
             )
-            ledger.record_release(ledger.debit("popularity", 1), b"blob", "test")
+            ledger.record_release(ledger.debit("popularity", 1, request=ASKED), b"blob", "test")
 
     assert os.waitpid(_in_child(work), 0)[1] == 0
     with Ledger(path, plan) as ledger:
@@ -374,9 +407,9 @@ def test_full_disk_refuses_clearly_and_recovers_without_a_free_release(path, pla
 
 
 def test_copy_without_its_write_ahead_log_still_verifies_as_a_prefix(ledger, path, plan, tmp_path):
-    ledger.debit("popularity", 1)
+    ledger.debit("popularity", 1, request=ASKED)
     ledger._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    ledger.debit("gram", 2)
+    ledger.debit("gram", 2, request=ASKED)
     shutil.copy(path, tmp_path / "copy.db")
     with closing(sqlite3.connect(tmp_path / "copy.db")) as db:
         assert [r["type"] for r in verify_chain(db, path)] == ["GENESIS", "PLAN", "DEBIT"]

@@ -16,7 +16,7 @@ GRID = 2**20
 @pytest.fixture
 def debit(tmp_path, plan):
     with Ledger.create(tmp_path / "north.db", "north", plan) as ledger:
-        return ledger.debit("popularity", 1)
+        return ledger.debit("popularity", 1, request="sha256:asked")
 
 
 def _sum(values=(0, 0, 0, 0, 0), sens_grid=GRID, dtype=np.int64):

@@ -2,22 +2,14 @@
 
 from collections.abc import Mapping
 
+from fondaco.shared.calibration import Statistic, filter_budget, gaussian_mu, plan_releases
 from fondaco.shared.catalogue import Catalogue
 from fondaco.shared.errors import ConfigError
 from fondaco.shared.features import item_features
 from fondaco.shared.models import MODELS
 from fondaco.shared.models.gram import MAX_HEAD, head_size
-from fondaco.shared.privacy import accountant
 from fondaco.shared.privacy.clipping import gram_dim
-from fondaco.shared.privacy.plan import (
-    GRID,
-    SHARES_TOTAL,
-    Cohort,
-    RunPlan,
-    Statistic,
-    filter_budget,
-    plan_releases,
-)
+from fondaco.shared.privacy.plan import GRID, SHARES_TOTAL, Cohort, RunPlan
 from fondaco.shared.provenance import code_digest
 
 from .scenario import PrivacyConfig, Scenario
@@ -73,7 +65,7 @@ def make_plan(scenario: Scenario, catalogue: Catalogue, n_silos: int) -> RunPlan
 def _head(scenario: Scenario, catalogue: Catalogue) -> int:
     privacy = scenario.privacy
     if not privacy.head:
-        mu = accountant.gaussian_mu(privacy.epsilon, privacy.target_delta)
+        mu = gaussian_mu(privacy.epsilon, privacy.target_delta)
         features = item_features(catalogue)
         return head_size(
             mu,

@@ -13,6 +13,7 @@ from typing import Any
 
 from fondaco.server.app import Outcome
 from fondaco.server.global_model import model_digest
+from fondaco.shared.calibration import epsilon_in_silos
 from fondaco.shared.errors import ConfigError
 from fondaco.shared.privacy.plan import SHARES_TOTAL, RunPlan
 
@@ -121,7 +122,7 @@ def _epsilons(plan: RunPlan) -> dict[str, Any]:
         "server_and_colluders": epsilons["epsilon"],
         "all_honest": epsilons["all_honest"],
         "masking_broken": epsilons["clear_shares"],
-        "silos": {str(k): plan.epsilon_in_silos(k) for k in (1, 2, 3)},
+        "silos": {str(k): epsilon_in_silos(plan, k) for k in (1, 2, 3)},
     }
 
 

@@ -4,14 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from fondaco.shared.privacy.plan import (
-    GRID,
-    Cohort,
-    RunPlan,
-    Statistic,
-    filter_budget,
-    plan_releases,
-)
+from fondaco.shared.calibration import Statistic, filter_budget, plan_releases
+from fondaco.shared.privacy.plan import GRID, Cohort, RunPlan
 from fondaco.shared.provenance import code_digest
 
 

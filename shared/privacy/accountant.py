@@ -14,7 +14,6 @@ from dp_accounting import dp_event
 from dp_accounting.pld import PLDAccountant
 from dp_accounting.rdp import RdpAccountant
 
-from ..errors import ConfigError
 from .events import PrivacyEvent
 
 UNITS_PER_RDP = 10**9
@@ -48,11 +47,11 @@ def epsilon_gaussian(multipliers: tuple[Fraction, ...], target_delta: float) -> 
     """
     mu = math.sqrt(sum(1 / multiplier**2 for multiplier in multipliers))
     low, high = 0.0, 1.0
-    while _gaussian_delta(high, mu) > target_delta:
+    while gaussian_delta(high, mu) > target_delta:
         low, high = high, 2.0 * high
     for _ in range(100):
         middle = (low + high) / 2
-        low, high = (middle, high) if _gaussian_delta(middle, mu) > target_delta else (low, middle)
+        low, high = (middle, high) if gaussian_delta(middle, mu) > target_delta else (low, middle)
     return high
 
 
@@ -63,14 +62,6 @@ ACCOUNTANTS: Mapping[str, Callable[[tuple[Fraction, ...], float], float]] = {
 }
 
 
-def best_order(multipliers: Sequence[Fraction], target_delta: float) -> Fraction:
-    """Return the Renyi order at which these releases are cheapest [1]."""
-    accountant = RdpAccountant()
-    accountant.compose(_gaussians(multipliers))
-    order = accountant.get_epsilon_and_optimal_order(target_delta)[1]
-    return Fraction(str(float(order)))
-
-
 def rdp_units(event: PrivacyEvent, order: Fraction) -> int:
     """Return the RDP cost of `event` at `order`, rounded up [1e-9 RDP].
 
@@ -79,51 +70,7 @@ def rdp_units(event: PrivacyEvent, order: Fraction) -> int:
     return math.ceil(UNITS_PER_RDP * order / (2 * event.noise_multiplier**2))
 
 
-def gaussian_mu(epsilon: float, target_delta: float) -> float:
-    """Return mu such that a mu-GDP mechanism is exactly (epsilon, target_delta)-DP [1].
-
-    Raises:
-        ConfigError: epsilon or target_delta is outside of its range.
-
-    Source: Balle & Wang 2018, Theorem 8, solved by bisection.
-    """
-    if not (math.isfinite(epsilon) and epsilon > 0):
-        raise ConfigError(f"{epsilon=} must be a finite number > 0")
-    if not 0 < target_delta < 1:
-        raise ConfigError(f"{target_delta=} must lie between 0 and 1")
-    low, high = 1e-6, 1e3
-    for _ in range(200):
-        mu = math.sqrt(low * high)
-        low, high = (mu, high) if _gaussian_delta(epsilon, mu) <= target_delta else (low, mu)
-    return low
-
-
-def calibrate(
-    epsilon: float, target_delta: float, multipliers: Callable[[float], tuple[Fraction, ...]]
-) -> float:
-    """Return the largest mu found whose releases cost at most `epsilon` by PLD [1].
-
-    Starts at the exact Gaussian mu and steps down by the ratio of target and PLD, because PLD's
-    discretisation overestimates by about 1e-4.
-
-    Args:
-        epsilon: target of the whole plan [1].
-        target_delta: [probability].
-        multipliers: mu -> noise multipliers of all releases of the plan.
-
-    Raises:
-        ConfigError: no mu was found, or an argument is outside of its range.
-    """
-    mu = gaussian_mu(epsilon, target_delta)
-    for _ in range(20):
-        spent = epsilon_pld(multipliers(mu), target_delta)
-        if spent <= epsilon:
-            return mu
-        mu *= epsilon / spent
-    raise ConfigError(f"no noise found for {epsilon=} at {target_delta=}")
-
-
-def _gaussian_delta(epsilon: float, mu: float) -> float:
+def gaussian_delta(epsilon: float, mu: float) -> float:
     """Delta of a mu-GDP mechanism at `epsilon` [probability]. Source: Balle & Wang 2018, Th. 8."""
     # erfc keeps its digits in the tail, where NormalDist.cdf = (1 + erf) / 2 has none left.
     tail = math.erfc((epsilon / mu + mu / 2) / math.sqrt(2)) / 2

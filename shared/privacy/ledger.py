@@ -30,18 +30,14 @@ SCHEMA = 1
 DOMAIN = b"fondaco-ledger-v1\x00"
 GENESIS_PREV = bytes(32)
 
-_TABLES = """
-CREATE TABLE records (
-    seq INTEGER PRIMARY KEY,
-    prev BLOB NOT NULL,
-    body TEXT NOT NULL,
-    hash BLOB NOT NULL UNIQUE
-) STRICT;
-CREATE TRIGGER no_update BEFORE UPDATE ON records
-    BEGIN SELECT raise(ABORT, 'the ledger is append-only'); END;
-CREATE TRIGGER no_delete BEFORE DELETE ON records
-    BEGIN SELECT raise(ABORT, 'the ledger is append-only'); END;
-"""
+_TABLES = (
+    """CREATE TABLE records (seq INTEGER PRIMARY KEY, prev BLOB NOT NULL, body TEXT NOT NULL,
+       hash BLOB NOT NULL UNIQUE) STRICT""",
+    """CREATE TRIGGER no_update BEFORE UPDATE ON records
+       BEGIN SELECT raise(ABORT, 'the ledger is append-only'); END""",
+    """CREATE TRIGGER no_delete BEFORE DELETE ON records
+       BEGIN SELECT raise(ABORT, 'the ledger is append-only'); END""",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +99,7 @@ class Ledger:
         with _transaction(db, path):
             if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                 raise LedgerError(f"{path} exists already; a budget is never started afresh")
-            for statement in _statements(_TABLES):
+            for statement in _TABLES:
                 db.execute(statement)
             _append(db, {"type": "GENESIS", "schema": SCHEMA, "silo_id": silo_id})
             _append(db, _plan_body(plan))
@@ -312,16 +308,6 @@ def _debit_body(
 
 def _key(kind: str, round_num: int, attempt: int) -> dict[str, Any]:
     return {"kind": kind, "round_num": round_num, "attempt": attempt}
-
-
-def _statements(script: str) -> Iterator[str]:
-    """Split at statement ends; `executescript` would commit behind our back."""
-    pending = ""
-    for line in script.splitlines():
-        pending += line + "\n"
-        if sqlite3.complete_statement(pending):
-            yield pending
-            pending = ""
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -36,15 +36,6 @@ _KNOWN_TERMS: Mapping[str, tuple[object, ...]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Statistic:
-    """A sum that the plan wants released: its name, its part of the budget, its length."""
-
-    kind: str
-    share_ppm: int
-    dim: int
-
-
-@dataclass(frozen=True, kw_only=True)
 class Cohort:
     """Who takes part. `n_min` silos must remain; `t_collude` may side with the server.
 
@@ -204,16 +195,6 @@ class RunPlan:
             "clear_shares": accountant.epsilon_gaussian(shares, delta),
         }
 
-    def epsilon_in_silos(self, n_silos: int) -> float:
-        """Return the epsilon of a customer whose rows lie in `n_silos` silos [1].
-
-        In one shared sum the contributions add up: sensitivity n_silos * C. Silos that add all
-        noise themselves are separate releases: sqrt(n_silos) * C.
-        """
-        factor = n_silos if self.trust == "aggregate" else Fraction(math.sqrt(n_silos))
-        multipliers = tuple(multiplier / factor for multiplier in self.multipliers)
-        return accountant.epsilon_gaussian(multipliers, float(self.target_delta))
-
     def to_json(self) -> str:
         """Return the canonical text: sorted keys, no spaces, no floats."""
         return canonical_json(asdict(self))
@@ -265,51 +246,3 @@ def _refuse_floats(body: object) -> None:
     if isinstance(body, Sequence) and not isinstance(body, str):
         for part in body:
             _refuse_floats(part)
-
-
-def plan_releases(
-    statistics: Sequence[Statistic],
-    *,
-    epsilon: float,
-    target_delta: float,
-    cohort: Cohort,
-    trust: Trust,
-    grid: int = GRID,
-) -> tuple[PrivacyEvent, ...]:
-    """Return one release per statistic, in rounds 1, 2, ..., that together cost `epsilon`.
-
-    A release with share s gets the noise multiplier 1 / (mu sqrt(s)), rounded up to the grid.
-
-    Raises:
-        ConfigError: a share is not positive, or epsilon or delta is out of range.
-    """
-    if any(s.share_ppm <= 0 for s in statistics):
-        raise ConfigError("every release needs a positive share of the budget")
-
-    def stddevs(mu: float) -> list[int]:
-        parts = (s.share_ppm / SHARES_TOTAL for s in statistics)
-        return [math.ceil(grid / (mu * math.sqrt(part))) for part in parts]
-
-    mu = accountant.calibrate(
-        epsilon, target_delta, lambda mu: tuple(Fraction(stddev, grid) for stddev in stddevs(mu))
-    )
-    return tuple(
-        PrivacyEvent(
-            kind=statistic.kind,
-            round_num=round_num,
-            share_ppm=statistic.share_ppm,
-            dim=statistic.dim,
-            sens_grid=grid,
-            stddev_grid=stddev,
-            silo_stddev_grid=cohort.silo_stddev(stddev, trust),
-        )
-        for round_num, (statistic, stddev) in enumerate(
-            zip(statistics, stddevs(mu), strict=True), start=1
-        )
-    )
-
-
-def filter_budget(releases: Sequence[PrivacyEvent], target_delta: float) -> tuple[str, int]:
-    """Return the filter's order as text and the plan's own cost at it [1e-9 RDP]."""
-    order = accountant.best_order([event.noise_multiplier for event in releases], target_delta)
-    return str(order), sum(accountant.rdp_units(event, order) for event in releases)

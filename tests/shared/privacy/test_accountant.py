@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from fondaco.shared import calibration
 from fondaco.shared.errors import ConfigError
 from fondaco.shared.privacy import accountant
 from fondaco.shared.privacy.events import PrivacyEvent
-from fondaco.shared.privacy.plan import filter_budget
 
 GOLDEN = [
     # noise multiplier, releases, PLD epsilon, RDP epsilon at delta = 1e-6
@@ -56,14 +56,14 @@ def test_pld_never_exceeds_rdp(multipliers):
 @given(st.floats(0.05, 4), st.sampled_from([1e-5, 1e-6, 1e-9]))
 @settings(max_examples=15, deadline=None)
 def test_gaussian_mu_is_where_the_exact_gaussian_meets_epsilon(epsilon, delta):
-    mu = accountant.gaussian_mu(epsilon, delta)
+    mu = calibration.gaussian_mu(epsilon, delta)
     assert math.isclose(accountant.epsilon_pld((1 / Fraction(mu),), delta), epsilon, rel_tol=1e-3)
 
 
 @pytest.mark.parametrize(("epsilon", "delta"), [(0, 1e-6), (-1, 1e-6), (math.nan, 1e-6), (1, 0)])
 def test_gaussian_mu_refuses_arguments_out_of_range(epsilon, delta):
     with pytest.raises(ConfigError):
-        accountant.gaussian_mu(epsilon, delta)
+        calibration.gaussian_mu(epsilon, delta)
 
 
 @pytest.mark.parametrize("epsilon", [0.1, 0.5, 1.0, 2.0, 4.0, 8.0])
@@ -71,13 +71,13 @@ def test_calibrate_reaches_the_target_within_a_thousandth_and_never_exceeds_it(e
     def multipliers(mu):
         return tuple(Fraction(math.ceil(2**20 / (mu * part)), 2**20) for part in (0.6, 0.8))
 
-    mu = accountant.calibrate(epsilon, 1e-6, multipliers)
+    mu = calibration.calibrate(epsilon, 1e-6, multipliers)
     assert 0.999 * epsilon <= accountant.epsilon_pld(multipliers(mu), 1e-6) <= epsilon
 
 
 def test_calibrate_gives_up_on_releases_that_cannot_be_made_cheaper():
     with pytest.raises(ConfigError, match="no noise found"):
-        accountant.calibrate(0.1, 1e-6, lambda mu: (Fraction(1),))
+        calibration.calibrate(0.1, 1e-6, lambda mu: (Fraction(1),))
 
 
 @given(st.integers(2**18, 2**40), st.fractions(2, 60, max_denominator=10))
@@ -100,7 +100,7 @@ def test_rdp_cost_equals_dp_accounting_rounded_up(stddev, order):
 
 def test_best_order_is_cheaper_than_its_neighbours():
     multipliers = [Fraction(2)] * 3
-    best = float(accountant.best_order(multipliers, 1e-6))
+    best = float(calibration._best_order(multipliers, 1e-6))
 
     def epsilon(order):
         oracle = RdpAccountant([order])
@@ -111,7 +111,7 @@ def test_best_order_is_cheaper_than_its_neighbours():
 
 
 def test_filter_budget_is_the_sum_of_the_releases_costs(plan):
-    order, budget = filter_budget(plan.releases, 1e-6)
+    order, budget = calibration.filter_budget(plan.releases, 1e-6)
     assert budget == sum(accountant.rdp_units(e, Fraction(order)) for e in plan.releases)
 
 
@@ -156,7 +156,7 @@ def test_exact_gaussian_epsilon_agrees_with_pld(multipliers):
 
 
 def test_exact_gaussian_epsilon_inverts_its_mu():
-    mu = accountant.gaussian_mu(4.0, 1e-5)
+    mu = calibration.gaussian_mu(4.0, 1e-5)
     assert abs(accountant.epsilon_gaussian((Fraction(1 / mu),), 1e-5) - 4.0) < 1e-6
 
 

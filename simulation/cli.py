@@ -22,7 +22,14 @@ from .library import load_scenario, scenario_names
 from .report import summary_table, write_comparison, write_report
 from .result import plan_facts, privacy_facts, read_result, release_facts, write_result
 from .scenario import Scenario
-from .view import budget_table, comparison_table, datasets_table, flwr_command, plan_table
+from .view import (
+    budget_table,
+    comparison_table,
+    datasets_table,
+    datasets_terms,
+    flwr_command,
+    plan_table,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -150,6 +157,8 @@ def datasets(
         print(json.dumps(rows))
         return
     out_console.print(datasets_table(rows))
+    for line in datasets_terms(rows):
+        out_console.print(line, highlight=False)
 
 
 @app.command()

@@ -233,13 +233,13 @@ def list_datasets(data_dir: str, *, load_sizes: bool) -> list[dict[str, Any]]:
             "licence": info.licence,
             "silos": info.silos,
             "sha256": dict(info.sha256),
-            "hint": info.how_to_get,
+            "how_to_get": info.how_to_get,
         }
         if load_sizes and name != "files":
             try:
                 config = DatasetConfig(name=name, data_dir=data_dir, protocol="last-k")
                 row["sizes"] = asdict(load(config, seed=0).sizes)
             except DataError as error:
-                row["hint"] = str(error)
+                row["problem"] = str(error)
         rows.append(row)
     return rows

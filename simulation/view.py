@@ -1,9 +1,6 @@
 """Facts -> rich tables for the terminal."""
 
-import json
-import shlex
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.table import Table
@@ -74,17 +71,25 @@ def comparison_table(results: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def datasets_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Return the data sets with their sizes, or how to get them."""
-    table = Table("name", "customers", "items", "rows", "silos", "licence", "", box=None)
+    """Return the data sets with their sizes; a dash where a set could not be read."""
+    table = Table("name", "customers", "items", "rows", "silos", "what", box=None)
+    for column in table.columns[1:5]:
+        column.justify = "right"
     for row in rows:
-        sizes = row.get("sizes")
-        numbers = (
-            [f"{sizes[key]:,}" for key in ("n_customers", "n_items", "n_interactions", "n_silos")]
-            if sizes
-            else ["", "", "", ""]
-        )
-        table.add_row(row["name"], *numbers, row["licence"], row["title"] if sizes else row["hint"])
+        sizes = row.get("sizes") or {}
+        keys = ("n_customers", "n_items", "n_interactions", "n_silos")
+        numbers = [f"{sizes[key]:,}" if key in sizes else "-" for key in keys]
+        table.add_row(row["name"], *numbers, row["title"])
     return table
+
+
+def datasets_terms(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return one line per data set: licence, and how to get it where it could not be read."""
+    return [
+        f"{row['name']}: licence {row['licence']}"
+        + ("" if row.get("sizes") else f". To get it: {row['how_to_get']}")
+        for row in rows
+    ]
 
 
 def flwr_command(workspace: Path, n_silos: int) -> str:

@@ -107,7 +107,7 @@ def test_scenarios_are_listed_with_what_they_show(simulate):
 def test_data_sets_are_listed_with_how_to_get_them(simulate):
     rows = json.loads(simulate("datasets", "--no-load", "--json").out)
     assert {"complete-journey", "gowalla", "synthetic"} <= {row["name"] for row in rows}
-    assert all(row["licence"] and row["source"] and row["hint"] for row in rows)
+    assert all(row["licence"] and row["source"] and row["how_to_get"] for row in rows)
 
 
 def test_a_report_is_drawn_again(simulate, finished, tmp_path):

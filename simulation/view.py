@@ -1,6 +1,9 @@
 """Facts -> rich tables for the terminal."""
 
+import json
+import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.table import Table

@@ -14,7 +14,6 @@ from fondaco.shared.fusion import FUSERS
 from fondaco.shared.models import MODELS
 from fondaco.simulation.baselines import BASELINES
 from fondaco.simulation.datasets import DATASETS
-from fondaco.simulation.evaluation import PERSONAL
 from fondaco.simulation.library import load_scenario, scenario_names
 
 TABLES = {
@@ -23,7 +22,6 @@ TABLES = {
     "DATASETS": DATASETS,
     "FUSERS": FUSERS,
     "MODELS": MODELS,
-    "PERSONAL": PERSONAL,
     "SOURCES": SOURCES,
     "STATISTICS": STATISTICS,
 }

@@ -81,7 +81,7 @@ class SiloAgent:
             raise RefusalError(f"the plan releases {sorted(unknown)}; known: {sorted(STATISTICS)}")
         self.dataset = dataset
         self.plan = plan
-        self.model: GlobalModel | None = None
+        self._received = b""
         self._home = home
         self._seed = seed
         self._shapes = Shapes.of_plan(plan)
@@ -90,6 +90,16 @@ class SiloAgent:
     def silo_id(self) -> str:
         """The data owner's public name."""
         return self.dataset.silo_id
+
+    @property
+    def model(self) -> GlobalModel | None:
+        """Everybody's model once it is here, read anew from the bytes that came.
+
+        A thousand silos in one process share those bytes, but would each hold its own arrays.
+        """
+        if not self._received:
+            return None
+        return codec.decode(self._received, GlobalModel, self._shapes)
 
     def status(self) -> bytes:
         """Return an encoded `SiloStatus`; opens the ledger, creating it on first contact."""
@@ -141,7 +151,7 @@ class SiloAgent:
         wanted = self.plan.digest, self.plan.catalogue_digest
         if (model.plan_digest, model.catalogue_digest) != wanted:
             raise RefusalError("the global model belongs to another plan or catalogue")
-        self.model = model
+        self._received = blob
         for path in self._home.sent.glob("*.bin"):
             path.unlink(missing_ok=True)
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, vstack
 
-from fondaco.client.dataset import SiloDataset
+from fondaco.client.dataset import Fold, SiloDataset
 from fondaco.client.serving import Published, Recommender, fit_recommender
 from fondaco.shared.catalogue import Catalogue
 from fondaco.shared.config import FusionConfig, unknown_name
@@ -33,6 +33,8 @@ from .baselines import BASELINES, Scorer, rank_by
 from .scenario import Scenario
 
 LIST_LENGTH = 100
+BATCH_USERS = 512
+"""Test customers of a silo that are scored at once."""
 COLD_LENGTH = 20
 COLD_METRICS = ("ndcg@20", "recall@20")
 
@@ -194,17 +196,14 @@ def measure(
     rankings = _Rankings(test, train)
     _rank_baselines(rankings, silos, train, scenario, progress)
     with rankings.timed("global"):
-        rankings.rank(
-            "dp_popularity",
-            lambda history, _: np.tile(model.noisy_popularity, (history.shape[0], 1)),
-        )
-        rankings.rank("global", lambda history, _: Published(model).score(history))
+        for system, scorer in published_scorers(model).items():
+            rankings.rank(system, scorer)
     mix = _rank_personal(rankings, chosen, model, catalogue, scenario=scenario, progress=progress)
     return _summarise(rankings, chosen, scenario, mix)
 
 
-def rank_published(model: GlobalModel, test: EvalSet) -> dict[str, NDArray[np.int64]]:
-    """Return (n_test, LIST_LENGTH) rankings of the systems that need nothing but releases."""
+def published_scorers(model: GlobalModel) -> dict[str, Scorer]:
+    """Return the systems that need nothing but what was released."""
 
     def popular(history: csr_matrix, _: NDArray[np.int64]) -> NDArray[np.float32]:
         return np.tile(model.noisy_popularity, (history.shape[0], 1))
@@ -212,11 +211,7 @@ def rank_published(model: GlobalModel, test: EvalSet) -> dict[str, NDArray[np.in
     def everybody(history: csr_matrix, _: NDArray[np.int64]) -> NDArray[np.float32]:
         return Published(model).score(history)
 
-    scorers = {"dp_popularity": popular, "global": everybody}
-    return {
-        system: rank_by(scorer, test.history, LIST_LENGTH, mask=test.mask)
-        for system, scorer in scorers.items()
-    }
+    return {"dp_popularity": popular, "global": everybody}
 
 
 def _chosen_silos(silos: Sequence[SiloDataset], scenario: Scenario) -> list[SiloDataset]:
@@ -262,18 +257,30 @@ def _rank_personal(
     for done, silo in enumerate(silos):
         progress("personal models", done, len(silos))
         with rankings.timed("personal models"):
-            planes, mixes[silo.silo_id] = _personal_scores(silo, model, catalogue, scenario)
-            for system, scores in planes.items():
-                rankings.rank_silo(system, scores, start)
-        start += len(silo.test.user_nums)
+            score, mixes[silo.silo_id] = _fit_personal(silo, model, catalogue, scenario)
+            for fold in _batches(silo.test):
+                for system, scores in score(fold).items():
+                    rankings.rank_silo(system, scores, start)
+                start += len(fold.user_nums)
     progress("personal models", len(silos), len(silos))
     return mixes
 
 
-def _personal_scores(
+def _batches(fold: Fold) -> Iterator[Fold]:
+    """Parts of the fold: a silo of thousands would need a gigabyte for its scores."""
+    for start in range(0, len(fold.user_nums), BATCH_USERS):
+        chosen = fold.user_nums[start : start + BATCH_USERS]
+        yield Fold(
+            user_nums=chosen,
+            history=fold.history.take(np.isin(fold.history.user_nums, chosen)),
+            targets=fold.targets.take(np.isin(fold.targets.user_nums, chosen)),
+        )
+
+
+def _fit_personal(
     silo: SiloDataset, model: GlobalModel, catalogue: Catalogue, scenario: Scenario
-) -> tuple[dict[str, NDArray[np.float32]], dict[str, float]]:
-    """Scores of the silo's test customers by system of PERSONAL, and the mix of `fused`."""
+) -> tuple[Callable[[Fold], dict[str, NDArray[np.float32]]], dict[str, float]]:
+    """What scores a fold's customers by system of PERSONAL, and the mix of `fused`."""
 
     def fitted(everybody: GlobalModel | None, fusion: FusionConfig) -> Recommender:
         return fit_recommender(
@@ -286,12 +293,16 @@ def _personal_scores(
         )
 
     together = fitted(model, scenario.fusion)
-    fused = together.score(silo.test, silo.known)
-    alone = fused.alone
-    if alone is None:
-        alone = fitted(None, scenario.fusion).score(silo.test, silo.known).scores
-    own = fitted(None, replace(scenario.fusion, content=False)).score(silo.test, silo.known)
-    return {"own_cf": own.scores, "silo_alone": alone, "fused": fused.scores}, together.mix
+    own = fitted(None, replace(scenario.fusion, content=False))
+    apart = together if scenario.fusion.personal == "own" else fitted(None, scenario.fusion)
+
+    def score(fold: Fold) -> dict[str, NDArray[np.float32]]:
+        fused = together.score(fold, silo.known)
+        alone = apart.score(fold, silo.known).scores if fused.alone is None else fused.alone
+        own_cf = own.score(fold, silo.known).scores
+        return {"own_cf": own_cf, "silo_alone": alone, "fused": fused.scores}
+
+    return score, together.mix
 
 
 def _summarise(

@@ -15,7 +15,8 @@ from fondaco.shared.metrics import evaluate
 from fondaco.shared.records import GlobalModel
 from fondaco.shared.workspace import Workspace
 
-from ..evaluation import EvalSet, rank_published
+from ..baselines import rank_by
+from ..evaluation import LIST_LENGTH, EvalSet, published_scorers
 from ..grid import InProcessGrid
 from ..run import Prepared, Stopwatch, prepare_silos, quiet, with_epsilon
 
@@ -66,10 +67,12 @@ def federate(prepared: Prepared, noise_seed: int) -> Outcome:
 def published_quality(model: GlobalModel, test: EvalSet, metric: str) -> dict[str, float]:
     """Return the mean of `metric` over test customers, by system that needs only releases."""
     nobody = np.ones(test.targets.shape[1])
-    return {
-        system: float(evaluate(ranking, test.targets, (metric,), popularity=nobody)[metric].mean())
-        for system, ranking in rank_published(model, test).items()
-    }
+    quality = {}
+    for system, scorer in published_scorers(model).items():
+        ranking = rank_by(scorer, test.history, LIST_LENGTH, mask=test.mask)
+        values = evaluate(ranking, test.targets, (metric,), popularity=nobody)
+        quality[system] = float(values[metric].mean())
+    return quality
 
 
 def spread(values: Sequence[float] | NDArray[np.float64]) -> float:

@@ -15,6 +15,8 @@ from rich.table import Table
 
 from fondaco.shared.provenance import code_digest
 
+WIDTH = 160
+"""Columns of a printed table, whatever the terminal says."""
 SCHEMA = 1
 _VERSIONS = ("fondaco", "flwr", "numpy", "scipy")
 
@@ -48,7 +50,7 @@ def record(
         partial = out.with_name(f"{out.name}.part")
         partial.write_text(json.dumps(result, indent=1, ensure_ascii=False), encoding="utf-8")
         partial.replace(out)
-    Console().print(as_table(rows, units))
+    Console(width=WIDTH).print(as_table(rows, units))
     return result
 
 

@@ -33,12 +33,14 @@ def standardise(scores: Plane, mask: NDArray[np.bool_]) -> Plane:
     """
     known = ~mask & np.isfinite(scores)
     counts = np.maximum(known.sum(axis=1, keepdims=True), 1)
-    held = np.where(known, scores, np.float32(0.0))
-    mean = held.sum(axis=1, keepdims=True) / counts
-    centred = np.where(known, held - mean, np.float32(0.0))
-    spread = np.sqrt((centred**2).sum(axis=1, keepdims=True) / counts)
+    centred = np.where(known, scores, np.float32(0.0)).astype(np.float32, copy=False)
+    mean = centred.sum(axis=1, keepdims=True, dtype=np.float64) / counts
+    centred -= mean.astype(np.float32)
+    centred *= known
+    spread = np.sqrt(np.einsum("ij,ij->i", centred, centred)[:, None] / counts)
     told = spread > ROUNDING * np.abs(mean)
-    return np.asarray(centred / np.where(told, spread, np.inf), dtype=np.float32)
+    centred /= np.where(told, spread, np.inf).astype(np.float32)
+    return np.asarray(centred)
 
 
 def weighted_sum(planes: Sequence[Plane], weights: NDArray[np.float64]) -> Plane:

@@ -82,14 +82,15 @@ def open_ports(pids):
 
 @dataclass
 class Seen:
-    """What was running when the first round ended."""
+    """What had been started when the first round ended."""
 
+    before: set[int] = field(default_factory=lambda: family(os.getpid()))
     processes: set[int] = field(default_factory=set)
     ports: set[tuple[int, bool]] = field(default_factory=set)
 
     def __call__(self, stage, heard, asked):
         if stage == "popularity" and heard == asked:
-            self.processes = family(os.getpid())
+            self.processes = family(os.getpid()) - self.before
             self.ports = open_ports(self.processes | {os.getpid()})
 
 

@@ -101,8 +101,9 @@ def test_shops_have_one_row_per_system_against_silo_alone(prepared):
 
 
 def test_scale_lists_stages_and_holds_targets():
-    tiny = ("dataset.n_users=60", "dataset.n_items=40", "silos.count=5", "evaluation.bootstrap=10")
-    rows = {row["what"]: row for row in scale.measure_scale(0, tiny)}
+    sizes = ("dataset.n_users=60", "dataset.n_items=40", "silos.count=5", "privacy.head=20")
+    tiny = scale.measure_scale(0, (*sizes, "evaluation.bootstrap=10"))
+    rows = {row["what"]: row for row in tiny}
     assert rows["n_silos"]["value"] == 5
     assert rows["federation [s]"]["value"] > 0
     assert rows["wall time [s]"]["reached"] == "yes"

@@ -65,11 +65,8 @@ def comparison_table(results: Sequence[Mapping[str, Any]]) -> Table:
     for result in results:
         table.add_column(f"ε = {result['privacy']['epsilon']:.3g}", justify="right")
     for system in [s for s in _SYSTEMS if s in results[0]["quality"]]:
-        cells = [result["quality"][system][metric] for result in results]
-        table.add_row(
-            system,
-            *(f"{c['mean']:.4f} \\[{c['low']:.3f}, {c['high']:.3f}]" for c in cells),
-        )
+        cells = [result["quality"][system][metric]["mean"] for result in results]
+        table.add_row(system, *(f"{cell:.4f}" for cell in cells))
     return table
 
 

@@ -153,6 +153,7 @@ def open_state(folder: Path) -> SiloState:
         knobs,
         metric=serving["metric"],
         declared_users=int(plan.public["declared_users"]),
+        repeats=bool(serving["keep_repeats"]),
     )
     return SiloState(
         dataset=dataset,

@@ -69,6 +69,7 @@ class Study:
             scenario.fusion,
             metric=scenario.evaluation.headline,
             declared_users=scenario.dataset.declared_users,
+            repeats=scenario.dataset.keep_repeats,
         )
         return SiloState(
             dataset=dataset,

@@ -290,6 +290,7 @@ def _fit_personal(
             fusion,
             metric=scenario.evaluation.headline,
             declared_users=scenario.dataset.declared_users,
+            repeats=scenario.dataset.keep_repeats,
         )
 
     together = fitted(model, scenario.fusion)

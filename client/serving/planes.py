@@ -77,6 +77,7 @@ class Scorers:
         own: whether the silo's exact statistics take part.
         content: whether public item features take part.
         half_life_days: of recency, 0 where times are no clock [days].
+        repeats: whether an item of the history may be recommended again.
     """
 
     def __init__(
@@ -88,7 +89,9 @@ class Scorers:
         own: bool,
         content: bool,
         half_life_days: float,
+        repeats: bool,
     ) -> None:
+        self.repeats = repeats
         self._dataset = dataset
         self._catalogue = catalogue
         self._model = model
@@ -129,10 +132,17 @@ class Scorers:
         for name, part, scores in self._popularities(asked):
             plane = np.broadcast_to(scores.astype(np.float32), (n_users, len(scores)))
             yield Named(name=name, part=part, is_base=False, scores=plane)
+        yield from self._taken_before(asked)
         if self._content:
             weighted = asked.history if asked.weighted is None else asked.weighted
             alike = profile_scores(weighted, content_vectors(self._catalogue))
             yield Named(name="content profile", part="content", is_base=False, scores=alike)
+
+    def _taken_before(self, asked: Asked) -> Iterator[Named]:
+        if self.repeats:
+            weighted = asked.history if asked.weighted is None else asked.weighted
+            scores = np.asarray(weighted.toarray(), dtype=np.float32)
+            yield Named(name="taken before", part="own", is_base=False, scores=scores)
 
     def _fit(self) -> Iterator[tuple[str, str, Solve]]:
         train = self._dataset.train.incidence(self._dataset.n_users, self._dataset.n_items)

@@ -19,7 +19,7 @@ from fondaco.shared.metrics import parse_metric
 from fondaco.shared.records import GlobalModel
 
 from ..dataset import Fold, Rows, SiloDataset
-from .planes import Named, Plane, Scorers
+from .planes import Asked, Named, Plane, Scorers
 from .tuning import (
     BASE_SHARPNESS,
     SIDE_START,
@@ -113,7 +113,7 @@ class Recommender:
             known: all rows that the silo has by then, of all customers.
         """
         asked = self._scorers.ask(fold, known)
-        mask = _dense(asked.history)
+        mask = _mask(asked, self._scorers)
         planes = list(self._scorers.planes(asked))
         parts = {part: np.zeros(mask.shape, dtype=np.float32) for part in PARTS}
         alone = None
@@ -139,6 +139,7 @@ def fit_recommender(
     *,
     metric: str,
     declared_users: int,
+    repeats: bool = False,
 ) -> Recommender:
     """Fit a silo's recommender on its training rows and tune its mix on its validation rows.
 
@@ -149,6 +150,7 @@ def fit_recommender(
         knobs: which parts take part, and the fuser.
         metric: tuned for, such as "ndcg@20".
         declared_users: publicly declared rough number of customers over all silos.
+        repeats: whether an item of the history may be recommended again.
 
     Raises:
         ConfigError: the metric is unknown.
@@ -160,12 +162,13 @@ def fit_recommender(
         own=knobs.personal == "own" or model is None,
         content=knobs.content,
         half_life_days=knobs.half_life_days,
+        repeats=repeats,
     )
     fuser = FUSERS[knobs.fuser]
     fold = _at_most(dataset.valid, MAX_JUDGED)
     asked = scorers.ask(fold, dataset.train)
     judge = Judge(
-        _dense(asked.history),
+        _mask(asked, scorers),
         _dense(fold.target_matrix(dataset.n_items)),
         parse_metric(metric).k,
     )
@@ -271,6 +274,12 @@ def _spread(plane: Plane, mask: NDArray[np.bool_]) -> Plane:
     square = np.where(mask, 0.0, (plane - mean) ** 2).sum(axis=1, keepdims=True) / counts
     spread = np.sqrt(square)
     return np.asarray(np.where(spread > _NO_SPREAD, spread, 1.0), dtype=np.float32)
+
+
+def _mask(asked: Asked, scorers: Scorers) -> NDArray[np.bool_]:
+    """(n_users, n_items) what is never recommended."""
+    known = _dense(asked.history)
+    return np.zeros_like(known) if scorers.repeats else known
 
 
 def _dense(matrix: csr_matrix) -> NDArray[np.bool_]:

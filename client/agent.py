@@ -222,7 +222,8 @@ def public_reason(error: Exception) -> str:
 
     Other errors, ours included, may quote cells of a table or count customers.
     """
-    if isinstance(error, CodecError | PrivacyError):
+    quotable = isinstance(error, CodecError | PrivacyError)
+    if quotable and not isinstance(error, LedgerError):  # those name paths of the silo
         return f"{type(error).__name__}: {error}"
     return f"{type(error).__name__} (details stay at the silo)"
 

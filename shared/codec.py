@@ -23,6 +23,9 @@ from .records import GlobalModel, PrivateUpdate, RoundRequest, SiloStatus
 SCHEMA = 1
 MAGIC = b"FNDC"
 MAX_HEADER_BYTES = 64 * 1024
+FEW = -2
+"""In a shape: any length up to MAX_FEW, however short the catalogue is."""
+MAX_FEW = 64
 MAX_TEXT = 1024
 MAX_INT = 2**53
 _PREFIX = struct.Struct("<4sI")
@@ -34,7 +37,7 @@ R = TypeVar("R", RoundRequest, SiloStatus, PrivateUpdate, GlobalModel)
 
 @dataclass(frozen=True)
 class ArraySpec:
-    """What an array must be: numpy dtype text, and a shape in which -1 is any length."""
+    """What an array must be: numpy dtype text, and a shape; -1 is any length, FEW a short one."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -45,7 +48,7 @@ class ArraySpec:
             dtype == self.dtype
             and len(shape) == len(self.shape)
             and all(
-                got == want or (want == -1 and 0 <= got <= max_length)
+                got == want or 0 <= got <= {-1: max_length, FEW: MAX_FEW}.get(want, -1)
                 for got, want in zip(shape, self.shape, strict=True)
             )
         )
@@ -87,7 +90,7 @@ class Shapes:
                 "gram_factors": ArraySpec("<f4", (*head, -1)),
                 "gram_diagonal": ArraySpec("<f4", head),
                 "gram_top": ArraySpec("<f4", head),
-                "kernel_weights": ArraySpec("<f4", (-1,)),
+                "kernel_weights": ArraySpec("<f4", (FEW,)),
                 "item_in": ArraySpec("<f4", (*head, -1)),
                 "item_out": ArraySpec("<f4", (*items, -1)),
                 "spectrum": ArraySpec("<f4", head),

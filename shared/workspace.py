@@ -48,7 +48,7 @@ class Workspace:
         facts = {"schema": SCHEMA, "plan": plan.digest, "silos": silo_ids, "seed": seed}
         path = self.folder / "run.json"
         if path.is_file():
-            if json.loads(path.read_text(encoding="utf-8")) != facts:
+            if _facts(path) != facts:
                 raise ConfigError(
                     f"{self.folder} holds another run (other settings, data or code); "
                     "choose another --out folder or remove it"
@@ -103,3 +103,10 @@ def write_whole(path: Path, text: str) -> None:
     partial = path.with_suffix(".part")
     partial.write_text(text, encoding="utf-8")
     partial.replace(path)
+
+
+def _facts(path: Path) -> object:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"{path} is damaged ({error}); choose another --out folder") from error

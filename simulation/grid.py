@@ -1,7 +1,8 @@
 """An in-process Flower Grid: the same ServerApp and ClientApp, no Ray, no network.
 
-Every private touch of flwr is in this file, and `tests/contracts/test_grid.py` holds that they
-still work: `TaskIdentity` and `Message.metadata` are filled in by Flower's SuperLink otherwise.
+Every private touch of flwr that this engine needs is in this file, and
+`tests/contracts/test_grid.py` holds that they still work: `TaskIdentity` and `Message.metadata`
+are filled in by Flower's SuperLink otherwise.
 """
 
 from collections.abc import Iterable, Mapping

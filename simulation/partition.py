@@ -98,9 +98,19 @@ def partition(
     return datasets
 
 
+def cut_of(market: Marketplace, silos: SilosConfig) -> str:
+    """Return how the customers are cut: natural silos that are asked for by number are hashed.
+
+    The synthetic marketplace makes as many merchants as it is asked for.
+    """
+    if silos.partition == "natural" and silos.count and market.name != "synthetic":
+        return "hash"
+    return silos.partition
+
+
 def partition_notes(market: Marketplace, silos: SilosConfig) -> tuple[str, ...]:
     """Return what a report must state about the cut, after the marketplace's own notes."""
-    if silos.partition == "hash":
+    if cut_of(market, silos) == "hash":
         return (f"silos are {silos.count} even parts by a hash of the customer",)
     if silos.partition == "dirichlet":
         return (
@@ -222,13 +232,13 @@ def assign_homes(
     Raises:
         ConfigError: no natural silos, or `silos.count` is missing.
     """
-    if silos.partition == "natural":
+    if cut_of(market, silos) == "natural":
         return _natural(market, user_ids, silos)
     if silos.count < 1:
         raise ConfigError(f"silos.count {silos.count} must be at least 1 for {silos.partition!r}")
     width = len(str(silos.count - 1))
     silo_ids = tuple(f"silo-{num:0{width}d}" for num in range(silos.count))
-    if silos.partition == "hash":
+    if cut_of(market, silos) == "hash":
         nums = np.array([_hash(user_id) % silos.count for user_id in user_ids.tolist()])
         return Homes(silo_ids=silo_ids, user_silos=nums.astype(np.int64))
     return Homes(silo_ids=silo_ids, user_silos=_dirichlet(market, len(user_ids), rows, silos, seed))

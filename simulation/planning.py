@@ -12,7 +12,7 @@ from fondaco.shared.privacy.clipping import gram_dim
 from fondaco.shared.privacy.plan import GRID, SHARES_TOTAL, Cohort, RunPlan
 from fondaco.shared.provenance import code_digest
 
-from .scenario import PrivacyConfig, Scenario
+from .scenario import Scenario
 
 
 def make_plan(scenario: Scenario, catalogue: Catalogue, n_silos: int) -> RunPlan:
@@ -89,11 +89,3 @@ def _public_facts(scenario: Scenario) -> Mapping[str, str]:
     if dataset.protocol == "time":
         facts |= {"valid_from": dataset.valid_from, "test_from": dataset.test_from}
     return facts
-
-
-def describe_budget(privacy: PrivacyConfig) -> str:
-    """Return the promise in one line."""
-    return (
-        f"epsilon {privacy.epsilon:g} at delta {privacy.target_delta:g}, "
-        "customer at a silo, add or remove one"
-    )

@@ -127,6 +127,8 @@ def simulate(
         ConfigError: `out` holds another run.
         RoundError: too few silos took part.
     """
+    if not any(len(silo.test.user_nums) for silo in prepared.silos):
+        raise ConfigError("no silo has a test customer; check the split in [dataset]")
     watch = Stopwatch()
     scenario, plan, catalogue = prepared.scenario, prepared.plan, prepared.market.catalogue
     workspace = _claim_workspace(prepared, out)

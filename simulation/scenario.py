@@ -57,11 +57,7 @@ class DatasetConfig:
     """`synthetic` only: share of the catalogue that every silo sells [0 to 1]."""
 
     def __post_init__(self) -> None:
-        if (
-            self.protocol == "time"
-            and self.name != "files"
-            and not (self.valid_from and self.test_from)
-        ):
+        if self.protocol == "time" and not (self.valid_from and self.test_from):
             raise ConfigError(
                 "dataset.valid_from and dataset.test_from are needed to split by time"
             )

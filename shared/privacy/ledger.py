@@ -17,7 +17,7 @@ import os
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
@@ -55,6 +55,7 @@ class Debit:
     Attributes:
         seq: the DEBIT record's number.
         released: SHA-256 of the blob already released under it, "" if none was.
+        used: whether `release` has drawn noise for it; a proof serves once.
     """
 
     silo_id: str
@@ -63,6 +64,7 @@ class Debit:
     attempt: int
     seq: int
     released: str
+    used: bool = field(default=False, init=False, compare=False)
 
 
 class Ledger:

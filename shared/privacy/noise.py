@@ -35,7 +35,7 @@ class NoiseStream:
     def seeded(cls, seed: int, *labels: str) -> "NoiseStream":
         """Return a reproducible stream: simulations only, and it protects nobody.
 
-        Different `labels` (silo, plan, release) give independent streams.
+        Different `labels` (silo, release) give independent streams; equal ones repeat.
         """
         text = "\x00".join([str(seed), *labels])
         return cls(hashlib.sha256(text.encode()).digest(), "seeded chacha20: no claim")

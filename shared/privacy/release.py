@@ -39,7 +39,7 @@ def release(total: ClippedSum, debit: Debit, noise: NoiseStream) -> PrivateUpdat
             debit has served a release already.
     """
     event = debit.event
-    if debit.released:
+    if debit.released or debit.used:
         raise RefusalError(f"{event.kind} was released under this debit; send the same bytes")
     if total.values.dtype != np.int64:
         raise RefusalError(f"{event.kind} holds {total.values.dtype}, but only integers leave")
@@ -48,6 +48,7 @@ def release(total: ClippedSum, debit: Debit, noise: NoiseStream) -> PrivateUpdat
             f"{event.kind} of length {len(total.values)} and sensitivity {total.sens_grid} was "
             f"computed, but {event.dim} and {event.sens_grid} were paid for"
         )
+    object.__setattr__(debit, "used", True)
     return PrivateUpdate(
         silo_id=debit.silo_id,
         plan_digest=debit.plan_digest,

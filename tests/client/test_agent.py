@@ -338,9 +338,13 @@ def test_silos_names_never_share_a_folder(tmp_path):
     assert len({SiloHome(tmp_path, name).ledger for name in names}) == len(names)
 
 
-@pytest.mark.parametrize("error", [RefusalError, BudgetError, LedgerError, CodecError])
+@pytest.mark.parametrize("error", [RefusalError, BudgetError, CodecError])
 def test_public_reason_says_why_a_request_was_refused(error):
     assert public_reason(error("not planned")) == f"{error.__name__}: not planned"
+
+
+def test_public_reason_names_no_path_of_a_ledger():
+    assert "/home" not in public_reason(LedgerError("/home/shop/ledgers/s1.db is damaged"))
 
 
 @pytest.mark.parametrize(

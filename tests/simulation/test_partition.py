@@ -1,4 +1,5 @@
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -104,9 +105,15 @@ def test_joined_silos_have_enough_customers_if_there_are_enough(sizes, min_users
 def test_merchants_without_rows_are_listed_when_a_count_is_given():
     base = market([("a", 0, 1, "s1"), ("b", 0, 1, "s2")])
     rows = base.interactions[base.interactions["silo_id"] == "s1"].copy()
-    object.__setattr__(base, "interactions", rows)
+    base = replace(base, name="synthetic", interactions=rows)
     found = partition(base, SilosConfig(min_users=0, count=2), BY_TIME, 0)
     assert [(d.silo_id, d.n_users) for d in found] == [("s1", 1), ("s2", 0)]
+
+
+def test_natural_silos_asked_for_by_number_are_cut_by_a_hash():
+    silos, stores = SilosConfig(count=3), replace(MARKET, name="files")
+    assert len(partition(stores, silos, LAST_K, 0)) == 3
+    assert "even parts by a hash" in partition_notes(stores, silos)[0]
 
 
 def test_held_out_customers_do_not_depend_on_the_cut():

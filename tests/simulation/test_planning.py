@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -9,7 +7,7 @@ from fondaco.shared.privacy.clipping import gram_dim
 from fondaco.shared.privacy.plan import RunPlan
 from fondaco.shared.vocabulary import Vocabulary
 from fondaco.simulation.library import load_scenario
-from fondaco.simulation.planning import describe_budget, make_plan
+from fondaco.simulation.planning import make_plan
 from fondaco.simulation.run import prepare
 
 TINY = ["dataset.n_users=60", "dataset.n_items=50", "silos.count=6", "privacy.head=20"]
@@ -132,8 +130,3 @@ def test_another_catalogue_is_another_plan():
 def test_a_knob_out_of_range_is_refused(setting):
     with pytest.raises(ConfigError):
         make_plan(scenario(setting), catalogue(), 6)
-
-
-def test_budget_is_told_in_one_line():
-    privacy = replace(scenario().privacy, epsilon=2.5)
-    assert describe_budget(privacy).startswith("epsilon 2.5 at delta 1e-05")

@@ -48,8 +48,14 @@ def test_release_adds_noise_to_items_that_nobody_bought(debit):
 
 
 def test_release_of_fresh_noise_differs_every_time(debit):
-    one, two = (release(_sum(), debit, NoiseStream.from_system()) for _ in range(2))
+    one, two = (release(_sum(), replace(debit), NoiseStream.from_system()) for _ in range(2))
     assert not np.array_equal(one.values, two.values)
+
+
+def test_release_draws_noise_once_per_proof(debit):
+    release(_sum(), debit, NoiseStream.from_system())
+    with pytest.raises(RefusalError, match="send the same bytes"):
+        release(_sum(), debit, NoiseStream.from_system())
 
 
 @pytest.mark.parametrize("total", [_sum((0, 0, 0, 0)), _sum((0,) * 6)])

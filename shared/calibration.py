@@ -8,23 +8,48 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import accumulate, pairwise
 
-from dp_accounting import dp_event
 from dp_accounting.rdp import RdpAccountant
 
 from .errors import ConfigError
 from .privacy import accountant
-from .privacy.events import PrivacyEvent
+from .privacy.events import EVERYBODY, Mechanism, PrivacyEvent
 from .privacy.plan import GRID, SHARES_TOTAL, Cohort, RunPlan, Trust
+
+CLOSE = 0.999
+"""A calibrated plan costs at least this part of its target."""
+MAX_TRIES = 40
 
 
 @dataclass(frozen=True, kw_only=True)
 class Statistic:
-    """A sum that the plan wants released: its name, its part of the budget, its length."""
+    """A sum that the plan wants released, once or in several rounds.
+
+    Attributes:
+        share: its part of the budget (of mu squared), relative to the others'.
+        dim: numbers released.
+        rounds: federated rounds.
+        sampling_ppm: Poisson probability that a customer takes part [parts per million].
+        steps: noisy local steps in each round.
+    """
 
     kind: str
-    share_ppm: int
+    share: float
     dim: int
+    rounds: int = 1
+    sampling_ppm: int = EVERYBODY
+    steps: int = 1
+
+    def multiplier(self, mu: float) -> float:
+        """Return the noise multiplier that spends about mu^2 on all of its rounds [1].
+
+        Exact without sampling; with it by the central limit theorem of Bu et al. 2020, which
+        is close enough to divide by: what the whole costs is held against PLD afterwards.
+        """
+        each = mu**2 / (self.rounds * self.steps)
+        rate = self.sampling_ppm / EVERYBODY
+        return each**-0.5 if rate == 1.0 else math.log1p(each / rate**2) ** -0.5
 
 
 def plan_releases(
@@ -35,44 +60,82 @@ def plan_releases(
     cohort: Cohort,
     trust: Trust,
     grid: int = GRID,
+    earlier: Sequence[PrivacyEvent] = (),
 ) -> tuple[PrivacyEvent, ...]:
-    """Return one release per statistic, in rounds 1, 2, ..., that together cost `epsilon`.
+    """Return the releases of all statistics, one after another, that together cost `epsilon`.
 
-    A release with share s gets the noise multiplier 1 / (mu sqrt(s)), rounded up to the grid.
+    Args:
+        statistics: in the order of their rounds.
+        epsilon: of everything, `earlier` included [1].
+        target_delta: [probability].
+        cohort: who shares the noise.
+        trust: whether it is shared.
+        grid: grid units per unit of a customer's clipped contribution.
+        earlier: releases of earlier plans about the same customers.
 
     Raises:
-        ConfigError: a share is not positive, or epsilon or delta is out of range.
+        ConfigError: a share is not positive, epsilon or delta is out of range, or `earlier`
+            leaves nothing.
     """
-    if any(s.share_ppm <= 0 for s in statistics):
+    if any(not s.share > 0 for s in statistics):
         raise ConfigError("every release needs a positive share of the budget")
+    total = sum(s.share for s in statistics)
+    spent = tuple(event.joint for event in earlier)
 
-    def stddevs(mu: float) -> list[int]:
-        parts = (s.share_ppm / SHARES_TOTAL for s in statistics)
-        return [math.ceil(grid / (mu * math.sqrt(part))) for part in parts]
+    def stddev(statistic: Statistic, mu: float) -> int:
+        return math.ceil(grid * statistic.multiplier(mu * math.sqrt(statistic.share / total)))
 
-    mu = calibrate(
-        epsilon, target_delta, lambda mu: tuple(Fraction(stddev, grid) for stddev in stddevs(mu))
-    )
+    def mechanisms(mu: float) -> tuple[Mechanism, ...]:
+        return spent + tuple(
+            Mechanism(Fraction(stddev(s, mu), grid), s.sampling_ppm, s.rounds * s.steps)
+            for s in statistics
+        )
+
+    mu = calibrate(epsilon, target_delta, mechanisms, _left(epsilon, target_delta, spent))
+    each = [(s, stddev(s, mu)) for s in statistics for _ in range(s.rounds)]
+    shares = _to_ppm([s.share / total / s.rounds for s, _ in each])
     return tuple(
         PrivacyEvent(
             kind=statistic.kind,
             round_num=round_num,
-            share_ppm=statistic.share_ppm,
+            share_ppm=share_ppm,
             dim=statistic.dim,
             sens_grid=grid,
-            stddev_grid=stddev,
-            silo_stddev_grid=cohort.silo_stddev(stddev, trust),
+            stddev_grid=noise,
+            silo_stddev_grid=cohort.silo_stddev(noise, trust),
+            sampling_ppm=statistic.sampling_ppm,
+            steps=statistic.steps,
         )
-        for round_num, (statistic, stddev) in enumerate(
-            zip(statistics, stddevs(mu), strict=True), start=1
+        for round_num, ((statistic, noise), share_ppm) in enumerate(
+            zip(each, shares, strict=True), start=1
         )
     )
 
 
+def _to_ppm(shares: Sequence[float]) -> list[int]:
+    """Return whole parts per million that sum to a million, none of them 0."""
+    ends = [round(part * SHARES_TOTAL) for part in accumulate(shares)]
+    parts = [stop - start for start, stop in pairwise([0, *ends])]
+    if ends[-1] != SHARES_TOTAL or min(parts) < 1:
+        raise ConfigError("a release gets less than a millionth of the budget")
+    return parts
+
+
+def _left(epsilon: float, target_delta: float, spent: tuple[Mechanism, ...]) -> float:
+    """Return about how much mu `spent` leaves of `epsilon` [1]."""
+    whole = gaussian_mu(epsilon, target_delta)
+    if not spent:
+        return whole
+    gone = accountant.epsilon_pld(spent, target_delta)
+    if gone >= epsilon:
+        raise ConfigError(f"{gone:.3f} of {epsilon=} was spent before; nothing is left")
+    return math.sqrt(whole**2 - gaussian_mu(gone, target_delta) ** 2)
+
+
 def filter_budget(releases: Sequence[PrivacyEvent], target_delta: float) -> tuple[str, int]:
     """Return the filter's order as text and the plan's own cost at it [1e-9 RDP]."""
-    order = _best_order([event.noise_multiplier for event in releases], target_delta)
-    return str(order), sum(accountant.rdp_units(event, order) for event in releases)
+    order = _best_order(tuple(event.joint for event in releases), target_delta)
+    return str(order), sum(accountant.rdp_units(event.joint, order) for event in releases)
 
 
 def gaussian_mu(epsilon: float, target_delta: float) -> float:
@@ -97,45 +160,58 @@ def gaussian_mu(epsilon: float, target_delta: float) -> float:
 
 
 def calibrate(
-    epsilon: float, target_delta: float, multipliers: Callable[[float], tuple[Fraction, ...]]
+    epsilon: float,
+    target_delta: float,
+    mechanisms: Callable[[float], tuple[Mechanism, ...]],
+    start: float,
 ) -> float:
     """Return the largest mu found whose releases cost at most `epsilon` by PLD [1].
 
-    Starts at the exact Gaussian mu and steps down by the ratio of target and PLD, because PLD's
-    discretisation overestimates by about 1e-4.
+    Starts at the Gaussian mu, which is exact where nobody is sampled, and moves by the ratio of
+    target and PLD; the discretisation overestimates by about 1e-4.
 
     Args:
         epsilon: target of the whole plan [1].
         target_delta: [probability].
-        multipliers: mu -> noise multipliers of all releases of the plan.
+        mechanisms: mu -> everything that the customers are charged for.
+        start: first mu tried [1].
 
     Raises:
-        ConfigError: no mu was found, or an argument is outside of its range.
+        ConfigError: no mu was found.
     """
-    mu = gaussian_mu(epsilon, target_delta)
-    for _ in range(20):
-        spent = accountant.epsilon_pld(multipliers(mu), target_delta)
-        if spent <= epsilon:
-            return mu
-        mu *= epsilon / spent
+    mu = start
+    best = 0.0
+    for _ in range(MAX_TRIES):
+        spent = accountant.epsilon_pld(mechanisms(mu), target_delta)
+        best = max(best, mu) if spent <= epsilon else best
+        if best and CLOSE * epsilon <= spent <= epsilon:
+            return best
+        mu *= (epsilon / spent) * (1.0 if spent > epsilon else 2.0 - CLOSE)
+        if best and mu <= best:
+            return best
+    if best:
+        return best
     raise ConfigError(f"no noise found for {epsilon=} at {target_delta=}")
 
 
 def epsilon_in_silos(plan: RunPlan, n_silos: int) -> float:
     """Return the epsilon of a customer whose rows lie in `n_silos` silos [1].
 
-    In one shared sum the contributions add up: sensitivity n_silos * C. Silos that add all
-    noise themselves are separate releases: sqrt(n_silos) * C.
+    In one shared sum the contributions add up: sensitivity n_silos * C, and sampling is not
+    counted on. Silos that add all noise themselves are separate releases.
     """
-    factor = n_silos if plan.trust == "aggregate" else Fraction(math.sqrt(n_silos))
-    multipliers = tuple(multiplier / factor for multiplier in plan.multipliers)
-    return accountant.epsilon_gaussian(multipliers, float(plan.target_delta))
+    if plan.trust == "silo":
+        several = tuple(m._replace(steps=m.steps * n_silos) for m in plan.mechanisms)
+    elif n_silos == 1:
+        several = plan.mechanisms
+    else:
+        several = tuple(Mechanism(m.multiplier / n_silos, steps=m.steps) for m in plan.mechanisms)
+    return accountant.epsilon_bound(several, float(plan.target_delta))
 
 
-def _best_order(multipliers: Sequence[Fraction], target_delta: float) -> Fraction:
+def _best_order(mechanisms: Sequence[Mechanism], target_delta: float) -> Fraction:
     """Return the Renyi order at which these releases are cheapest [1]."""
     rdp = RdpAccountant()
-    for multiplier in multipliers:
-        rdp.compose(dp_event.GaussianDpEvent(float(multiplier)))
+    rdp.compose(accountant.as_dp_event(mechanisms))
     order = rdp.get_epsilon_and_optimal_order(target_delta)[1]
     return Fraction(str(float(order)))

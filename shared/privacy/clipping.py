@@ -1,12 +1,13 @@
 """Bounds what one customer can change, exactly, in integers.
 
 Formal guarantee, for every input: adding or removing one customer moves the `values` of a
-`ClippedSum` by at most `sens_grid` in l2 norm, with no rounding error.
+`ClippedSum` by at most `sens_grid` in l2 norm, rounding included.
 
-A customer's weight depends on the number of items alone, is rounded toward zero onto the grid,
-and its squares are added up in exact integers and held against the bound before anything is
-summed. No float of a customer enters, so NaN and infinity cannot; a customer without items adds
-zeros; a customer with the whole catalogue adds no more than one with a single item.
+The sums of this module are counts. A customer's weight depends on the number of items alone, is
+rounded toward zero onto the grid, and its squares are added up in exact integers and held
+against the bound before anything is summed. No float of a customer enters, so NaN and infinity
+cannot; a customer without items adds zeros; a customer with the whole catalogue adds no more
+than one with a single item. Gradients are clipped in `gradients`.
 """
 
 import math
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from ..errors import ConfigError, PrivacyError
 from .contribution import Histories
+from .events import EVERYBODY
 from .plan import MAX_GRID
 
 _BATCH = 4096
@@ -25,15 +27,17 @@ _BATCH = 4096
 
 @dataclass(frozen=True, kw_only=True)
 class ClippedSum:
-    """A sum over customers, each bounded. Made only in this module; still private.
+    """A sum over customers, each bounded. Made here and in `gradients` only; still private.
 
     Attributes:
         values: (dim,) int64 [grid units].
         sens_grid: l2 sensitivity under adding or removing one customer [grid units].
+        sampling_ppm: probability with which customers took part [parts per million].
     """
 
     values: NDArray[np.int64]
     sens_grid: int
+    sampling_ppm: int = EVERYBODY
 
 
 def popularity_sum(histories: Histories, grid: int) -> ClippedSum:

@@ -2,10 +2,25 @@
 
 from dataclasses import dataclass
 from fractions import Fraction
-
-from dp_accounting import dp_event
+from typing import NamedTuple
 
 MECHANISM = "gauss-rounded-int"
+EVERYBODY = 1_000_000
+"""`sampling_ppm` of a release that every customer takes part in."""
+
+
+class Mechanism(NamedTuple):
+    """What an accountant needs to know of a release.
+
+    Attributes:
+        multiplier: noise over sensitivity [1].
+        sampling_ppm: Poisson probability that a customer takes part [parts per million].
+        steps: how often it runs, each time with fresh noise and a fresh sample.
+    """
+
+    multiplier: Fraction
+    sampling_ppm: int = EVERYBODY
+    steps: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +35,8 @@ class PrivacyEvent:
         sens_grid: l2 norm that one customer can add to the sum [grid units].
         stddev_grid: noise of the release that the guarantee rests on [grid units].
         silo_stddev_grid: noise that each silo adds itself [grid units].
+        sampling_ppm: Poisson probability that a customer takes part [parts per million].
+        steps: noisy sums behind the release; more than one where a silo trains locally.
     """
 
     kind: str
@@ -29,6 +46,8 @@ class PrivacyEvent:
     sens_grid: int
     stddev_grid: int
     silo_stddev_grid: int
+    sampling_ppm: int = EVERYBODY
+    steps: int = 1
 
     @property
     def noise_multiplier(self) -> Fraction:
@@ -40,6 +59,12 @@ class PrivacyEvent:
         """Noise over sensitivity of one silo's share seen in the clear [1]."""
         return Fraction(self.silo_stddev_grid, self.sens_grid)
 
-    def as_dp_event(self) -> dp_event.DpEvent:
-        """Return the joint release for `dp_accounting`."""
-        return dp_event.GaussianDpEvent(float(self.noise_multiplier))
+    @property
+    def joint(self) -> Mechanism:
+        """The joint release, as accounted for."""
+        return Mechanism(self.noise_multiplier, self.sampling_ppm, self.steps)
+
+    @property
+    def share(self) -> Mechanism:
+        """One silo's share seen in the clear, as accounted for."""
+        return Mechanism(self.silo_noise_multiplier, self.sampling_ppm, self.steps)

@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from ..errors import BudgetError, ConfigError, LedgerError, RefusalError
-from .events import MECHANISM, PrivacyEvent
+from .events import EVERYBODY, MECHANISM, PrivacyEvent
 from .plan import RunPlan, canonical_json
 
-SCHEMA = 1
+SCHEMA = 2
 DOMAIN = b"fondaco-ledger-v1\x00"
 GENESIS_PREV = bytes(32)
 
@@ -298,7 +298,7 @@ def _debit_body(
         "mechanism": MECHANISM,
         "event": asdict(event),
         "grid": plan.grid,
-        "sampling": "none",
+        "sampling": "none" if event.sampling_ppm == EVERYBODY else "poisson",
         "n_min": plan.cohort.n_min,
         "t_collude": plan.cohort.t_collude,
         "order": plan.order,

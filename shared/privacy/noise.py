@@ -8,15 +8,30 @@ floats (Mironov 2012).
 
 import hashlib
 import os
+from dataclasses import dataclass
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 from numpy.typing import NDArray
 
 from ..errors import ConfigError
+from .events import EVERYBODY
 from .plan import MAX_STDDEV_GRID
 
 _CHUNK = 1 << 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """Customers of one noisy sum. Made only in this module.
+
+    Attributes:
+        user_nums: (n_sampled,) ascending.
+        sampling_ppm: probability with which each was drawn [parts per million].
+    """
+
+    user_nums: NDArray[np.int64]
+    sampling_ppm: int
 
 
 class NoiseStream:
@@ -57,6 +72,19 @@ class NoiseStream:
             normal = self._standard_normal(size)
             noise[start : start + size] = np.rint(normal * stddev_grid).astype(np.int64)
         return noise
+
+    def sample(self, n_users: int, sampling_ppm: int) -> Sample:
+        """Return a Poisson sample of `n_users` customers by secret coins; maybe nobody.
+
+        Raises:
+            ConfigError: `sampling_ppm` is no probability.
+        """
+        if not 0 < sampling_ppm <= EVERYBODY:
+            raise ConfigError(f"{sampling_ppm=} must lie between 1 and {EVERYBODY}")
+        if sampling_ppm == EVERYBODY:
+            return Sample(user_nums=np.arange(n_users), sampling_ppm=sampling_ppm)
+        drawn = self._words(n_users) < np.uint64(sampling_ppm * 2**64 // EVERYBODY)
+        return Sample(user_nums=np.flatnonzero(drawn), sampling_ppm=sampling_ppm)
 
     def _words(self, n: int) -> NDArray[np.uint64]:
         return np.frombuffer(self._encryptor.update(bytes(8 * n)), dtype="<u8")

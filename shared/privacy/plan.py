@@ -11,15 +11,16 @@ from typing import Any, Literal, get_args
 
 from ..errors import ConfigError, RefusalError
 from . import accountant
-from .events import PrivacyEvent
+from .events import EVERYBODY, Mechanism, PrivacyEvent
 
-SCHEMA = 1
+SCHEMA = 2
 GRID = 2**20
 MAX_GRID = 2**24
 SHARES_TOTAL = 1_000_000
 SMALL_COHORT = 5
 MIN_STDDEV_GRID = 100
 MAX_STDDEV_GRID = 2**40
+MAX_STEPS = 1000
 
 Trust = Literal["aggregate", "silo"]
 Mode = Literal["simulation", "deploy"]
@@ -93,6 +94,9 @@ class RunPlan:
         n_items: its length; with `head` it fixes every tensor shape.
         head: items of the Gram.
         code_digest: hash of the `client` and `shared` code that may run it.
+        models: public terms of every model that is learned (widths, rates, rounds), as text.
+        earlier: what the same customers have been charged already, under the plans of
+            `earlier_digest`; the certificate covers it, the budget does not.
         public: further public facts (split dates, declared number of customers), as text.
 
     Raises:
@@ -118,7 +122,10 @@ class RunPlan:
     n_items: int
     head: int
     code_digest: str
+    models: Mapping[str, Mapping[str, str]]
     public: Mapping[str, str]
+    earlier: tuple[PrivacyEvent, ...] = ()
+    earlier_digest: str = ""
 
     def __post_init__(self) -> None:
         for name, known in _KNOWN_TERMS.items():
@@ -144,6 +151,10 @@ class RunPlan:
             )
         if event.silo_stddev_grid < self.cohort.silo_stddev(event.stddev_grid, self.trust):
             raise ConfigError(f"silos add less noise to {event.kind} than its guarantee rests on")
+        if not (0 < event.sampling_ppm <= EVERYBODY and 0 < event.steps <= MAX_STEPS):
+            raise ConfigError(f"{event.kind} is sampled or repeated out of range")
+        if event.steps > 1 and self.trust != "silo":
+            raise ConfigError(f"{event.kind} has local steps, whose noise cannot be shared")
 
     def _check_cost(self) -> None:
         """Hold the claims against the releases: who wrote the plan need not be trusted."""
@@ -152,7 +163,7 @@ class RunPlan:
             raise ConfigError(f"delta {self.target_delta} or order {self.order} is out of range")
         if self.budget_units != sum(self.cost(event) for event in self.releases):
             raise ConfigError(f"a budget of {self.budget_units} is not what the releases cost")
-        epsilon = accountant.epsilon_pld(self.multipliers, delta)
+        epsilon = accountant.epsilon_pld(self.mechanisms, delta)
         if not epsilon <= float(self.target_epsilon):
             raise ConfigError(f"the releases cost epsilon {epsilon:.4f}, not {self.target_epsilon}")
 
@@ -169,12 +180,12 @@ class RunPlan:
 
     def cost(self, event: PrivacyEvent) -> int:
         """Return what `event` takes from the budget [1e-9 RDP]."""
-        return accountant.rdp_units(event, Fraction(self.order))
+        return accountant.rdp_units(event.joint, Fraction(self.order))
 
     @property
-    def multipliers(self) -> tuple[Fraction, ...]:
-        """Noise multipliers of all planned joint releases."""
-        return tuple(event.noise_multiplier for event in self.releases)
+    def mechanisms(self) -> tuple[Mechanism, ...]:
+        """All planned joint releases and the earlier ones, as accounted for."""
+        return tuple(event.joint for event in (*self.earlier, *self.releases))
 
     def epsilons(self, honest: int | None = None) -> dict[str, float]:
         """Return what the plan costs a customer, by who is trusted [1].
@@ -184,15 +195,16 @@ class RunPlan:
         alone, as when secure aggregation breaks or is only simulated).
         """
         delta = float(self.target_delta)
-        honest = honest or self.cohort.n_min
-        shares = tuple(event.silo_noise_multiplier for event in self.releases)
-        joined = tuple(share * Fraction(math.sqrt(honest)) for share in shares)
-        aggregate = self.trust == "aggregate"
+        shares = tuple(event.share for event in (*self.earlier, *self.releases))
+        more = math.sqrt(honest or self.cohort.n_min) if self.trust == "aggregate" else 1.0
+        joined = tuple(
+            share._replace(multiplier=share.multiplier * Fraction(more)) for share in shares
+        )
         return {
-            "epsilon": accountant.epsilon_pld(self.multipliers, delta),
-            "epsilon_rdp": accountant.epsilon_rdp(self.multipliers, delta),
-            "all_honest": accountant.epsilon_gaussian(joined if aggregate else shares, delta),
-            "clear_shares": accountant.epsilon_gaussian(shares, delta),
+            "epsilon": accountant.epsilon_pld(self.mechanisms, delta),
+            "epsilon_rdp": accountant.epsilon_rdp(self.mechanisms, delta),
+            "all_honest": accountant.epsilon_bound(joined, delta),
+            "clear_shares": accountant.epsilon_bound(shares, delta),
         }
 
     def to_json(self) -> str:
@@ -209,7 +221,8 @@ class RunPlan:
         try:
             raw: dict[str, Any] = json.loads(text)
             raw["cohort"] = Cohort(**raw["cohort"])
-            raw["releases"] = tuple(PrivacyEvent(**event) for event in raw["releases"])
+            for part in ("releases", "earlier"):
+                raw[part] = tuple(PrivacyEvent(**event) for event in raw[part])
             return cls(**raw)
         except (ValueError, TypeError, KeyError, ArithmeticError) as error:
             raise ConfigError(f"this is no plan of schema {SCHEMA}: {error}") from error

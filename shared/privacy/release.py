@@ -1,14 +1,17 @@
-"""The one door out: a clipped sum that has been paid for becomes a `PrivateUpdate`."""
+"""The one door out: clipped sums that have been paid for become a `PrivateUpdate`."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import RefusalError
+from ..errors import ConfigError, RefusalError
 from .clipping import ClippedSum
 from .ledger import Debit
-from .noise import NoiseStream
+from .noise import NoiseStream, Sample
+
+MAX_MOVED = 2.0**50
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,30 +34,86 @@ class PrivateUpdate:
     values: NDArray[np.int64]
 
 
+Array = NDArray[np.float64]
+
+
 def release(total: ClippedSum, debit: Debit, noise: NoiseStream) -> PrivateUpdate:
     """Return `total` plus fresh noise at the scale that `debit` paid for.
 
     Raises:
-        RefusalError: the sum's length, dtype or sensitivity is not the planned one, or the
-            debit has served a release already.
+        RefusalError: the sum's length, dtype, sensitivity or sampling is not the planned one,
+            several steps were planned, or the debit has served a release already.
     """
-    event = debit.event
+    if debit.event.steps != 1:
+        raise RefusalError(f"{debit.event.kind} was planned in {debit.event.steps} steps")
+    _use(debit)
+    return _update(debit, _noisy(total, debit, noise))
+
+
+def release_steps(
+    start: Array,
+    gradient: Callable[[Array, Sample], ClippedSum],
+    move: Callable[[Array, Array], Array],
+    debit: Debit,
+    noise: NoiseStream,
+    *,
+    n_users: int,
+) -> PrivateUpdate:
+    """Return how far noisy local steps move `start` [1 / grid].
+
+    Everything that leaves is computed by `move` from `start` and noisy sums alone.
+
+    Args:
+        start: (dim,) public parameters.
+        gradient: (parameters, sample) -> clipped sum of the sampled customers; sees data.
+        move: (parameters, (dim,) noisy sum [clip norms]) -> new parameters; sees no data.
+        debit: pays for `steps` sums.
+        noise: for sums and samples.
+        n_users: customers of the silo.
+
+    Raises:
+        RefusalError: a sum is not the planned one, or the debit has served already.
+        ConfigError: the parameters ran away.
+    """
+    _use(debit)
+    parameters = start
+    for _ in range(debit.event.steps):
+        sample = noise.sample(n_users, debit.event.sampling_ppm)
+        noisy = _noisy(gradient(parameters, sample), debit, noise)
+        parameters = move(parameters, noisy / debit.event.sens_grid)
+    moved = (parameters - start) * debit.event.sens_grid
+    if not np.all(np.abs(moved) < MAX_MOVED):
+        raise ConfigError(f"{debit.event.kind}: the parameters ran away; lower the learning rate")
+    return _update(debit, np.rint(moved).astype(np.int64))
+
+
+def _use(debit: Debit) -> None:
     if debit.released or debit.used:
-        raise RefusalError(f"{event.kind} was released under this debit; send the same bytes")
+        kind = debit.event.kind
+        raise RefusalError(f"{kind} was released under this debit; send the same bytes")
+    object.__setattr__(debit, "used", True)
+
+
+def _noisy(total: ClippedSum, debit: Debit, noise: NoiseStream) -> NDArray[np.int64]:
+    event = debit.event
     if total.values.dtype != np.int64:
         raise RefusalError(f"{event.kind} holds {total.values.dtype}, but only integers leave")
-    if len(total.values) != event.dim or total.sens_grid != event.sens_grid:
+    computed = len(total.values), total.sens_grid, total.sampling_ppm
+    if computed != (event.dim, event.sens_grid, event.sampling_ppm):
         raise RefusalError(
-            f"{event.kind} of length {len(total.values)} and sensitivity {total.sens_grid} was "
-            f"computed, but {event.dim} and {event.sens_grid} were paid for"
+            f"{event.kind} of length, sensitivity and sampling {computed} was computed, but "
+            f"{event.dim, event.sens_grid, event.sampling_ppm} were paid for"
         )
-    object.__setattr__(debit, "used", True)
+    return np.asarray(total.values + noise.gaussian(event.dim, event.silo_stddev_grid))
+
+
+def _update(debit: Debit, values: NDArray[np.int64]) -> PrivateUpdate:
     return PrivateUpdate(
         silo_id=debit.silo_id,
         plan_digest=debit.plan_digest,
-        kind=event.kind,
-        round_num=event.round_num,
+        kind=debit.event.kind,
+        round_num=debit.event.round_num,
         attempt=debit.attempt,
         debit_seq=debit.seq,
-        values=total.values + noise.gaussian(event.dim, event.silo_stddev_grid),
+        values=values,
     )

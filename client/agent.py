@@ -6,25 +6,30 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fondaco.shared import codec
+from fondaco.shared.catalogue import Catalogue
 from fondaco.shared.codec import Shapes
 from fondaco.shared.errors import BudgetError, CodecError, LedgerError, PrivacyError, RefusalError
+from fondaco.shared.models import PublicFacts, Timelines
+from fondaco.shared.models.terms import training_ends, trains_locally
+from fondaco.shared.privacy.clipping import ClippedSum
 from fondaco.shared.privacy.contribution import Histories, bound_contributions
 from fondaco.shared.privacy.ledger import Debit, Ledger
-from fondaco.shared.privacy.noise import NoiseStream
+from fondaco.shared.privacy.noise import NoiseStream, Sample
 from fondaco.shared.privacy.plan import RunPlan
-from fondaco.shared.privacy.release import release
+from fondaco.shared.privacy.release import release, release_steps
 from fondaco.shared.provenance import code_digest
-from fondaco.shared.records import GlobalModel, RoundRequest, SiloStatus
+from fondaco.shared.records import GlobalModel, PrivateUpdate, RoundRequest, SiloStatus
 from fondaco.shared.workspace import folder_name
 
 from .dataset import SiloDataset
-from .training import STATISTICS
+from .training import Task, clipped_sum, computable, local_mover
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,11 @@ class SiloHome:
         return self.folder / "ledgers" / f"{self._name}.db"
 
     @property
+    def models(self) -> Path:
+        """The folder of global models on which rounds build, by digest."""
+        return self.folder / "models"
+
+    @property
     def sent(self) -> Path:
         """The folder of everything released."""
         return self.folder / "outbox" / self._name
@@ -57,18 +67,25 @@ class SiloAgent:
     """One silo's side of a run.
 
     Args:
-        dataset: the silo's rows; only `dataset.train` is read for releases.
+        dataset: the silo's rows; `dataset.train` is read for releases, `dataset.valid` for the
+            fusion statistic, `dataset.test` for none.
         plan: what the data owner agreed to.
+        catalogue: the public items that the plan names.
         home: ledger and outbox.
         seed: reproducible noise, simulations only; None draws from the operating system.
 
     Raises:
-        RefusalError: a seed outside of a simulation, or a plan for other code or for statistics
-            that this code cannot compute.
+        RefusalError: a seed outside of a simulation, or a plan for other code, for another
+            catalogue or for statistics that this code cannot compute.
     """
 
     def __init__(
-        self, dataset: SiloDataset, plan: RunPlan, home: SiloHome, seed: int | None = None
+        self,
+        dataset: SiloDataset,
+        plan: RunPlan,
+        catalogue: Catalogue,
+        home: SiloHome,
+        seed: int | None = None,
     ) -> None:
         if seed is not None and plan.mode != "simulation":
             raise RefusalError("seeded noise protects nobody; only a simulation may use it")
@@ -76,11 +93,15 @@ class SiloAgent:
             raise RefusalError(
                 f"the plan was made for code {plan.code_digest[:19]}, this is {code_digest()[:19]}"
             )
-        unknown = {event.kind for event in plan.releases} - set(STATISTICS)
+        if plan.catalogue_digest != catalogue.digest:
+            raise RefusalError("the plan was made for another catalogue")
+        known = computable(plan)
+        unknown = {event.kind for event in plan.releases} - known
         if unknown:
-            raise RefusalError(f"the plan releases {sorted(unknown)}; known: {sorted(STATISTICS)}")
+            raise RefusalError(f"the plan releases {sorted(unknown)}; known: {sorted(known)}")
         self.dataset = dataset
         self.plan = plan
+        self._catalogue = catalogue
         self._received = b""
         self._home = home
         self._seed = seed
@@ -93,13 +114,13 @@ class SiloAgent:
 
     @property
     def model(self) -> GlobalModel | None:
-        """Everybody's model once it is here, read anew from the bytes that came.
+        """Everybody's model once it is here.
 
-        A thousand silos in one process share those bytes, but would each hold its own arrays.
+        A thousand silos in one process share the bytes that came and what was read from them.
         """
-        if not self._received:
-            return None
-        return codec.decode(self._received, GlobalModel, self._shapes)
+        return (
+            _facts(self._received, self._catalogue, self._shapes).model if self._received else None
+        )
 
     def status(self) -> bytes:
         """Return an encoded `SiloStatus`; opens the ledger, creating it on first contact."""
@@ -141,7 +162,7 @@ class SiloAgent:
                 raise
 
     def receive(self, blob: bytes) -> None:
-        """Take over an encoded `GlobalModel` of this plan.
+        """Take over an encoded `GlobalModel` of this plan, on which later rounds may build.
 
         Raises:
             CodecError: it is malformed.
@@ -152,8 +173,41 @@ class SiloAgent:
         if (model.plan_digest, model.catalogue_digest) != wanted:
             raise RefusalError("the global model belongs to another plan or catalogue")
         self._received = blob
+        if model.after_round < len(self.plan.releases):
+            self._keep(blob)
+            return
         for path in self._home.sent.glob("*.bin"):
             path.unlink(missing_ok=True)
+
+    def _keep(self, blob: bytes) -> None:
+        """Keep a model for agents of other processes; silos of one machine share the file."""
+        path = self._home.models / f"{_sha256(blob).removeprefix('sha256:')}.fndc"
+        if not path.is_file():
+            _write_durably(path, blob)
+
+    def _model_bytes(self, digest: str) -> bytes:
+        if digest and _sha256(self._received) != digest:
+            path = self._home.models / f"{digest.removeprefix('sha256:')}.fndc"
+            blob = path.read_bytes() if path.is_file() else b""
+            if _sha256(blob) != digest:
+                raise RefusalError("the global model that the request builds upon is not here")
+            self.receive(blob)
+        return self._received if digest else b""
+
+    def _task(self, request: RoundRequest) -> Task:
+        blob = self._model_bytes(request.model_digest)
+        return Task(
+            plan=self.plan,
+            dataset=self.dataset,
+            histories=self._histories,
+            timelines=self._timelines,
+            head=request.head,
+            facts=_facts(blob, self._catalogue, self._shapes) if blob else None,
+        )
+
+    @cached_property
+    def _timelines(self) -> Timelines:
+        return self.dataset.timelines(training_ends(self.plan))
 
     @cached_property
     def _histories(self) -> Histories:
@@ -191,12 +245,24 @@ class SiloAgent:
 
     def _release(self, request: RoundRequest, debit: Debit, ledger: Ledger) -> bytes:
         noise = self._noise(request)
-        total = STATISTICS[request.kind](self._histories, request.head, self.plan.grid)
-        blob = codec.encode(release(total, debit, noise))
+        blob = codec.encode(self._update(request, debit, noise))
         path = self._home.outbox(request.kind, request.round_num, request.attempt)
         _write_durably(path, blob)
         ledger.record_release(debit, blob, noise.source)
         return blob
+
+    def _update(self, request: RoundRequest, debit: Debit, noise: NoiseStream) -> PrivateUpdate:
+        task, kind, n_users = self._task(request), request.kind, self.dataset.n_users
+        if not trains_locally(self.plan, kind):
+            sample = noise.sample(n_users, debit.event.sampling_ppm)
+            return release(clipped_sum(task, kind, request.parameters, sample), debit, noise)
+
+        def gradient(parameters: NDArray[np.float64], sample: Sample) -> ClippedSum:
+            return clipped_sum(task, kind, parameters.astype(np.float32), sample)
+
+        start = request.parameters.astype(np.float64)
+        mover = local_mover(task, kind)
+        return release_steps(start, gradient, mover, debit, noise, n_users=n_users)
 
     def _sent_before(self, debit: Debit, ledger: Ledger) -> bytes:
         event = debit.event
@@ -215,6 +281,12 @@ class SiloAgent:
             return NoiseStream.from_system()
         labels = request.kind, str(request.round_num), str(request.attempt)
         return NoiseStream.seeded(self._seed, self.silo_id, *labels)
+
+
+@lru_cache(maxsize=3)
+def _facts(blob: bytes, catalogue: Catalogue, shapes: Shapes) -> PublicFacts:
+    """The global model in `blob`, read once for all silos of a process."""
+    return PublicFacts(catalogue=catalogue, model=codec.decode(blob, GlobalModel, shapes))
 
 
 def public_reason(error: Exception) -> str:

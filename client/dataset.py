@@ -9,6 +9,7 @@ from scipy.sparse import csr_matrix
 
 from fondaco.shared.catalogue import Catalogue
 from fondaco.shared.errors import ConfigError, DataError
+from fondaco.shared.models.base import Timelines
 from fondaco.shared.vocabulary import Vocabulary
 
 ITEM_BITS = 32
@@ -91,6 +92,14 @@ class Fold:
         """Return (n_eval, n_items) 0/1, rows in the order of `user_nums`."""
         return self._matrix(self.targets, n_items)
 
+    def of(self, users: NDArray[np.int64]) -> "Fold":
+        """Return the fold of these (ascending) customers."""
+        return Fold(
+            user_nums=users,
+            history=self.history.take(np.isin(self.history.user_nums, users)),
+            targets=self.targets.take(np.isin(self.targets.user_nums, users)),
+        )
+
     def _matrix(self, rows: Rows, n_items: int) -> csr_matrix:
         local = Rows(
             user_nums=np.searchsorted(self.user_nums, rows.user_nums),
@@ -107,7 +116,8 @@ class SiloDataset:
     `train` is all that models and releases may read. `valid` tunes only what stays at home.
     `test` is read by the simulation's evaluation alone. `interim` holds the rows of all
     customers between `train` and `test`: known at home when test customers are served, in no
-    model; without a clock there are none.
+    model; without a clock there are none. `assortment` names the items that the silo sells, a
+    public fact; None stands for the whole catalogue.
     """
 
     silo_id: str
@@ -117,6 +127,16 @@ class SiloDataset:
     valid: Fold
     test: Fold
     interim: Rows = field(default_factory=lambda: NO_ROWS)
+    assortment: NDArray[np.bool_] | None = None
+
+    def timelines(self, now: float) -> Timelines:
+        """Return the training rows of every customer, oldest first.
+
+        Args:
+            now: public moment at which training ends [days]; infinite without a clock.
+        """
+        everybody = np.arange(self.n_users, dtype=np.int64)
+        return as_timelines(self, everybody, self.train, now)
 
     @property
     def known(self) -> Rows:
@@ -131,6 +151,28 @@ class SiloDataset:
     def n_users(self) -> int:
         """Number of customers, those without training rows included."""
         return len(self.user_ids)
+
+
+def as_timelines(
+    dataset: SiloDataset, user_nums: NDArray[np.int64], rows: Rows, now: float
+) -> Timelines:
+    """Return the rows of these customers (ascending), oldest first.
+
+    Args:
+        dataset: the silo.
+        user_nums: (n_users,) ascending; all rows must be theirs.
+        rows: sorted by customer and then time.
+        now: moment of recommending [days]; infinite without a clock.
+    """
+    counts = np.bincount(np.searchsorted(user_nums, rows.user_nums), minlength=len(user_nums))
+    return Timelines(
+        indptr=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        item_nums=rows.item_nums,
+        times=rows.times,
+        now=now,
+        n_items=dataset.n_items,
+        assortment=dataset.assortment,
+    )
 
 
 def index_items(frame: pd.DataFrame) -> Catalogue:

@@ -15,6 +15,8 @@ from fondaco.shared.codec import Shapes
 from fondaco.shared.config import FusionConfig, build
 from fondaco.shared.errors import ConfigError, DataError, ModelError
 from fondaco.shared.metrics import rank_topk
+from fondaco.shared.models import PublicFacts
+from fondaco.shared.models.terms import PlannedModels
 from fondaco.shared.privacy.plan import RunPlan
 from fondaco.shared.records import GlobalModel
 from fondaco.shared.workspace import Workspace
@@ -22,7 +24,7 @@ from fondaco.shared.workspace import Workspace
 from .agent import SiloAgent, SiloHome
 from .dataset import Fold, Rows, SiloDataset
 from .dataset_files import load_silo, whole_folder, write_silo
-from .serving import PARTS, Recommender, fit_recommender
+from .serving import PARTS, GlobalParts, Recommender, fit_recommender
 
 MODEL_FILE = "global-model.fndc"
 PLAN_FILE = "plan.json"
@@ -97,7 +99,9 @@ def open_agent(folder: Path, num: int) -> SiloAgent:
     silo_ids, seed = workspace.read_silos()
     silo_id = silo_ids[num]
     dataset = load_silo(workspace.silo(silo_id))
-    return SiloAgent(dataset, workspace.read_plan(), SiloHome(folder, silo_id), seed)
+    plan = workspace.read_plan()
+    catalogue = workspace.read_catalogue(plan)
+    return SiloAgent(dataset, plan, catalogue, SiloHome(folder, silo_id), seed)
 
 
 def save_state(
@@ -145,11 +149,11 @@ def open_state(folder: Path) -> SiloState:
     catalogue = load_catalogue(folder / CATALOGUE_FILE, plan.catalogue_digest)
     serving = json.loads((folder / SERVING_FILE).read_text(encoding="utf-8"))
     knobs = build(FusionConfig, serving["fusion"], "fusion.")
-    model = _read_model(folder / MODEL_FILE, plan)
+    facts = PublicFacts(catalogue=catalogue, model=_read_model(folder / MODEL_FILE, plan))
     recommender = fit_recommender(
         dataset,
         catalogue,
-        model,
+        GlobalParts(PlannedModels.of_plan(plan), facts),
         knobs,
         metric=serving["metric"],
         declared_users=int(plan.public["declared_users"]),

@@ -1,8 +1,9 @@
 """Flower ServerApp: the coordinator's main, the same in a simulation and between machines."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from flwr.app import Context
@@ -11,13 +12,25 @@ from numpy.typing import NDArray
 
 from fondaco.shared.catalogue import Catalogue
 from fondaco.shared.codec import Shapes
+from fondaco.shared.models import PublicFacts
+from fondaco.shared.models.terms import FUSION, POPULARITY, PlannedModels, combiner_of
+from fondaco.shared.privacy.events import PrivacyEvent
 from fondaco.shared.privacy.plan import RunPlan
 from fondaco.shared.records import GlobalModel
 from fondaco.shared.workspace import Workspace
 
 from .checkpoint import Checkpoints, Dropped, RoundResult
-from .global_model import build_global_model, choose_head, save_global_model
-from .rounds import Coordinator, Progress
+from .fusion import choose_weights
+from .global_model import (
+    Parts,
+    build_global_model,
+    choose_head,
+    joint_stddev,
+    model_digest,
+    save_global_model,
+)
+from .learning import Learner
+from .rounds import Cohort, Coordinator, Progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +39,8 @@ class Job:
 
     Attributes:
         deadline_s: time after which a round goes on without the missing silos [s].
+        weights: public weight of each silo in an average.
+        warm_start: iterative model -> (n_parameters,) of an earlier run to start from.
     """
 
     plan: RunPlan
@@ -33,6 +48,8 @@ class Job:
     workspace: Workspace
     deadline_s: float
     progress: Progress
+    weights: Mapping[str, float] = field(default_factory=dict)
+    warm_start: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,24 +73,81 @@ def run_job(grid: Grid, job: Job) -> Outcome:
         Shapes.of_plan(job.plan),
         deadline_s=job.deadline_s,
         progress=job.progress,
+        weights=job.weights,
     )
-    checkpoints = Checkpoints(job.workspace.checkpoints, job.plan.digest)
-    cohort = coordinator.roll_call()
+    return _Run(coordinator, job, coordinator.roll_call()).finish()
 
-    def finished(kind: str, round_num: int, head: NDArray[np.int64]) -> RoundResult:
-        result = checkpoints.load(round_num)
+
+class _Run:
+    """Goes through the plan's releases in order, with what each needs of those before it."""
+
+    def __init__(self, coordinator: Coordinator, job: Job, cohort: Cohort) -> None:
+        self._coordinator = coordinator
+        self._job = job
+        self._plan = job.plan
+        self._cohort = cohort
+        self._checkpoints = Checkpoints(job.workspace.checkpoints, job.plan.digest)
+        self._rounds: list[RoundResult] = []
+        self._unreached: list[Dropped] = []
+
+    def finish(self) -> Outcome:
+        """Run what is missing, publish the model and say how it went."""
+        parts = Parts(popularity=self._once(POPULARITY))
+        if "gram" in self._plan.models:
+            head = choose_head(self._plan, parts.popularity.total)
+            parts = replace(parts, gram=self._once("gram", head=head))
+        if PlannedModels.of_plan(self._plan).iterative:
+            parts = self._learn(parts)
+        if any(event.kind == FUSION for event in self._plan.releases):
+            digest = model_digest(self._publish(parts))
+            gains = self._once(FUSION, model_digest=digest)
+            noise = joint_stddev(self._plan, gains)
+            parts = replace(parts, fusion=choose_weights(self._plan, gains.total, noise))
+        model = self._publish(parts)
+        save_global_model(model, self._plan, self._job.workspace.model)
+        lost = [drop for result in self._rounds for drop in result.dropped]
+        return Outcome(
+            model=model,
+            rounds=tuple(self._rounds),
+            dropped=(*self._cohort.dropped, *lost, *self._unreached),
+        )
+
+    def _learn(self, parts: Parts) -> Parts:
+        """Learn every iterative model on top of the popularity and Gram parts."""
+        model = self._publish(parts)
+        digest = model_digest(model)
+        facts = PublicFacts(catalogue=self._job.catalogue, model=model)
+        learned: dict[str, NDArray[np.float32]] = {}
+        for name in PlannedModels.of_plan(self._plan).iterative:
+            start = self._job.warm_start.get(name)
+            learner = Learner(name, self._plan, facts, start)
+            for event in [e for e in self._plan.releases if e.kind == name]:
+                parameters = learner.parameters
+                learner.absorb(self._finished(event, parameters=parameters, model_digest=digest))
+            learned[name] = learner.final()
+        return replace(parts, parameters=learned)
+
+    def _once(self, kind: str, **request: Any) -> RoundResult:  # noqa: ANN401  (of `collect`)
+        event = next(event for event in self._plan.releases if event.kind == kind)
+        return self._finished(event, **request)
+
+    def _finished(self, event: PrivacyEvent, **request: Any) -> RoundResult:  # noqa: ANN401
+        """Return the round's result, from its checkpoint if it has been finished."""
+        result = self._checkpoints.load(event.round_num)
         if result is None:
-            result = coordinator.collect(cohort, kind, round_num, head)
-            checkpoints.save(result)
+            aggregator = combiner_of(self._plan, event.kind)
+            result = self._coordinator.collect(
+                self._cohort, event, aggregator=aggregator, **request
+            )
+            self._checkpoints.save(result)
+        self._rounds.append(result)
         return result
 
-    popularity = finished("popularity", 1, np.empty(0, dtype=np.int64))
-    gram = finished("gram", 2, choose_head(job.plan, popularity.total))
-    model = build_global_model(job.plan, job.catalogue, popularity, gram)
-    save_global_model(model, job.workspace.model)
-    unreached = coordinator.publish(cohort, model)
-    dropped = (*cohort.dropped, *popularity.dropped, *gram.dropped, *unreached)
-    return Outcome(model=model, rounds=(popularity, gram), dropped=dropped)
+    def _publish(self, parts: Parts) -> GlobalModel:
+        after_round = len(self._rounds)
+        model = build_global_model(self._plan, self._job.catalogue, parts, after_round)
+        self._unreached += self._coordinator.publish(self._cohort, model)
+        return model
 
 
 def make_app(job: Job, done: Callable[[Outcome], None]) -> ServerApp:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +13,21 @@ from safetensors.numpy import save_file
 
 from fondaco.shared import codec
 from fondaco.shared.catalogue import Catalogue
-from fondaco.shared.errors import ModelError
+from fondaco.shared.codec import Shapes
+from fondaco.shared.errors import CodecError, ConfigError, ModelError
 from fondaco.shared.features import item_features
 from fondaco.shared.models import gram
 from fondaco.shared.models.popularity import denoise_popularity
+from fondaco.shared.models.terms import BUCKET_EDGES, PlannedModels
 from fondaco.shared.privacy.plan import RunPlan
 from fondaco.shared.records import GlobalModel
+from fondaco.shared.workspace import write_whole
 
 from .checkpoint import RoundResult
+from .fusion import reference_alone
 
-SCHEMA = 1
+SCHEMA = 2
+ARRAYS = tuple(f.name for f in fields(GlobalModel) if f.type not in (str, int))
 
 
 def choose_head(plan: RunPlan, popularity_total: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -39,34 +44,56 @@ def joint_stddev(plan: RunPlan, result: RoundResult) -> float:
     return event.silo_stddev_grid * float(np.sqrt(len(result.present))) / plan.grid
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Parts:
+    """What has been learned so far.
+
+    Attributes:
+        popularity: result of the first release.
+        gram: result of the Gram's, None before it or without one.
+        parameters: iterative model -> (n_parameters,); zeros stand in for the others.
+        fusion: (n_buckets, n_parts); None: the reference part alone.
+    """
+
+    popularity: RoundResult
+    gram: RoundResult | None = None
+    parameters: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    fusion: NDArray[np.float32] | None = None
+
+
 def build_global_model(
-    plan: RunPlan, catalogue: Catalogue, popularity: RoundResult, gram_result: RoundResult
+    plan: RunPlan, catalogue: Catalogue, parts: Parts, after_round: int
 ) -> GlobalModel:
-    """Return the global model of both releases and the public catalogue.
+    """Return the global model of what was released and the public catalogue.
 
     Args:
-        plan: its grid and noise scale.
+        plan: its grid, noise scale and models.
         catalogue: public item facts.
-        popularity: sum over silos of release 1.
-        gram_result: sum over silos of release 2.
+        parts: what has been learned.
+        after_round: newest round that it rests on.
     """
     features = item_features(catalogue)
-    noisy = popularity.total / plan.grid
-    popularity_stddev = joint_stddev(plan, popularity)
+    noisy = parts.popularity.total / plan.grid
+    popularity_stddev = joint_stddev(plan, parts.popularity)
     smooth = denoise_popularity(noisy, popularity_stddev, features)
-    head_model = gram.denoise_gram(
-        gram.unpack_gram(gram_result.total / plan.grid),
-        joint_stddev(plan, gram_result),
-        head=choose_head(plan, popularity.total),
-        noisy_popularity=noisy,
-        popularity=smooth,
-        popularity_stddev=popularity_stddev,
-        features=features,
-    )
+    head = choose_head(plan, parts.popularity.total)
+    if parts.gram is None:
+        head_model = gram.without_gram(head, smooth, popularity_stddev)
+    else:
+        head_model = gram.denoise_gram(
+            gram.unpack_gram(parts.gram.total / plan.grid),
+            joint_stddev(plan, parts.gram),
+            head=head,
+            noisy_popularity=noisy,
+            popularity=smooth,
+            popularity_stddev=popularity_stddev,
+            features=features,
+        )
     left, right = gram.item_factors(head_model, features, smooth, gram.RIDGE * head_model.edge)
     return GlobalModel(
         plan_digest=plan.digest,
         catalogue_digest=plan.catalogue_digest,
+        after_round=after_round,
         noisy_popularity=noisy.astype(np.float32),
         popularity=smooth.astype(np.float32),
         head=head_model.head,
@@ -79,7 +106,21 @@ def build_global_model(
         item_out=right.astype(np.float32),
         spectrum=head_model.spectrum.astype(np.float32),
         noise_edge=np.array(head_model.edge, dtype=np.float32),
+        **_learned(plan, parts),
     )
+
+
+def _learned(plan: RunPlan, parts: Parts) -> dict[str, NDArray[np.float32]]:
+    planned = PlannedModels.of_plan(plan)
+    nothing = np.zeros(0, dtype=np.float32)
+    flat = [
+        parts.parameters.get(name, np.zeros(size, dtype=np.float32))
+        for name, size in planned.n_parameters.items()
+    ]
+    return {
+        "parameters": np.concatenate([nothing, *flat]),
+        "fusion": reference_alone(plan) if parts.fusion is None else parts.fusion,
+    }
 
 
 def model_digest(model: GlobalModel) -> str:
@@ -87,46 +128,75 @@ def model_digest(model: GlobalModel) -> str:
     return f"sha256:{hashlib.sha256(codec.encode(model)).hexdigest()}"
 
 
-def save_global_model(model: GlobalModel, path: Path) -> None:
-    """Write the model as safetensors with its checksum; whole or not at all."""
-    arrays = {
-        field.name: np.asarray(getattr(model, field.name), order="C")
-        for field in fields(model)
-        if field.type is not str
-    }
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Artefact:
+    """A global model with the plan under which it was learned."""
+
+    model: GlobalModel
+    plan: RunPlan
+
+
+def save_global_model(model: GlobalModel, plan: RunPlan, path: Path) -> None:
+    """Write `path` (safetensors) and beside it a JSON of the same name; whole or not at all.
+
+    The JSON holds what a reader without Python wants: version, checksum, plan, what was spent,
+    the catalogue's hash, every part's weights by activity bucket.
+    """
+    arrays = {name: np.asarray(getattr(model, name), order="C") for name in ARRAYS}
+    planned = PlannedModels.of_plan(plan)
     facts = {
         "schema": SCHEMA,
+        "digest": model_digest(model),
         "plan_digest": model.plan_digest,
         "catalogue_digest": model.catalogue_digest,
-        "digest": model_digest(model),
+        "after_round": model.after_round,
+        "of_rounds": len(plan.releases),
+        "epsilon": f"{plan.epsilons()['epsilon']:.6f}",
+        "target_delta": plan.target_delta,
+        "parts": list(planned.parts),
+        "activity_edges": list(BUCKET_EDGES),
+        "fusion": [[round(float(weight), 6) for weight in row] for row in model.fusion],
+        "n_parameters": planned.n_parameters,
+        "plan": json.loads(plan.to_json()),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path.with_suffix(".json"), json.dumps(facts, indent=1, sort_keys=True))
     partial = path.with_suffix(".part")
     save_file(arrays, partial, metadata={"facts": json.dumps(facts)})
     partial.replace(path)
 
 
-def load_global_model(path: Path) -> GlobalModel:
-    """Return the model at `path`.
+def load_global_model(path: Path, catalogue: Catalogue | None = None) -> Artefact:
+    """Return the model at `path` after checking it against its own plan.
+
+    Args:
+        path: of the safetensors file, which is complete by itself.
+        catalogue: the catalogue that it will be used with.
 
     Raises:
-        ModelError: it is missing, damaged, or of another schema.
+        ModelError: it is missing, damaged, of another schema, or made for another catalogue.
     """
-    names = [field.name for field in fields(GlobalModel) if field.type is not str]
     try:
         with safe_open(path, framework="numpy") as file:
-            schema, plan_digest, catalogue_digest, digest = _read_facts(file.metadata())
-            arrays = {name: file.get_tensor(name) for name in names}
+            facts = json.loads(file.metadata()["facts"])
+            if facts["schema"] != SCHEMA:
+                raise ModelError(f"{path} has schema {facts['schema']}; this code reads {SCHEMA}")
+            arrays = {name: file.get_tensor(name) for name in ARRAYS}
+        plan = RunPlan.from_json(json.dumps(facts["plan"]))
+        model = GlobalModel(
+            plan_digest=facts["plan_digest"],
+            catalogue_digest=facts["catalogue_digest"],
+            after_round=facts["after_round"],
+            **arrays,
+        )
+        # The codec checks every dtype and shape against the plan.
+        codec.decode(codec.encode(model), GlobalModel, Shapes.of_plan(plan))
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{path} cannot be read as a global model: {error!r}") from error
-    if schema != SCHEMA:
-        raise ModelError(f"{path} has schema {schema}; this code reads {SCHEMA}")
-    model = GlobalModel(plan_digest=plan_digest, catalogue_digest=catalogue_digest, **arrays)
-    if model_digest(model) != digest:
+    except (ConfigError, CodecError) as error:
+        raise ModelError(f"{path} does not fit its plan: {error}") from error
+    if (model_digest(model), plan.digest) != (facts["digest"], model.plan_digest):
         raise ModelError(f"{path} is damaged: its checksum does not fit")
-    return model
-
-
-def _read_facts(metadata: Mapping[str, str]) -> tuple[int, str, str, str]:
-    facts = json.loads(metadata["facts"])
-    return facts["schema"], facts["plan_digest"], facts["catalogue_digest"], facts["digest"]
+    if catalogue is not None and catalogue.digest != model.catalogue_digest:
+        raise ModelError(f"{path} was made for another catalogue than {catalogue.digest[:19]}")
+    return Artefact(model=model, plan=plan)

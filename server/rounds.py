@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from fondaco.shared import codec
 from fondaco.shared.codec import Shapes
 from fondaco.shared.errors import CodecError, RoundError
+from fondaco.shared.privacy.events import PrivacyEvent
 from fondaco.shared.privacy.plan import RunPlan
 from fondaco.shared.records import GlobalModel, PrivateUpdate, RoundRequest, SiloStatus
 
@@ -23,6 +24,8 @@ from .aggregation import AGGREGATORS
 from .checkpoint import Dropped, RoundResult
 
 POLL_S = 0.05
+NO_ITEMS: NDArray[np.int64] = np.empty(0, dtype=np.int64)
+NO_PARAMETERS: NDArray[np.float32] = np.empty(0, dtype=np.float32)
 
 Progress = Callable[[str, int, int], None]
 """(stage, silos heard, silos asked) -> None."""
@@ -45,6 +48,7 @@ class Coordinator:
         shapes: array lengths that the plan fixes.
         deadline_s: time after which a round goes on without the missing [s].
         progress: told after every reply.
+        weights: public weight of each silo in an average; 1 where none is named.
     """
 
     def __init__(
@@ -55,12 +59,14 @@ class Coordinator:
         *,
         deadline_s: float,
         progress: Progress,
+        weights: Mapping[str, float] | None = None,
     ) -> None:
         self._grid = grid
         self._plan = plan
         self._shapes = shapes
         self._deadline_s = deadline_s
         self._progress = progress
+        self._weights = weights or {}
 
     def roll_call(self) -> Cohort:
         """Return the silos that run the agreed plan and code.
@@ -84,23 +90,40 @@ class Coordinator:
         return Cohort(silos=silos, dropped=tuple(dropped))
 
     def collect(
-        self, cohort: Cohort, kind: str, round_num: int, head: NDArray[np.int64]
+        self,
+        cohort: Cohort,
+        event: PrivacyEvent,
+        *,
+        aggregator: str = "sum",
+        head: NDArray[np.int64] = NO_ITEMS,
+        parameters: NDArray[np.float32] = NO_PARAMETERS,
+        model_digest: str = "",
     ) -> RoundResult:
-        """Return the sum of every silo's release of `kind`.
+        """Return what every silo releases for `event`, aggregated.
+
+        Args:
+            cohort: who is asked.
+            event: a release of the plan.
+            aggregator: a name of AGGREGATORS.
+            head: (n_head,) items of the Gram.
+            parameters: (n_parameters,) of the model that is learned.
+            model_digest: the published model that the statistic builds upon.
 
         Raises:
             RoundError: fewer than the plan's `n_min` answered in time and in shape.
         """
-        event = self._plan.event_for(kind, round_num)
+        kind, round_num = event.kind, event.round_num
         request = RoundRequest(
             plan_digest=self._plan.digest,
             code_digest=self._plan.code_digest,
             kind=kind,
             round_num=round_num,
             attempt=1,
+            model_digest=model_digest,
             head=head,
+            parameters=parameters,
         )
-        total = AGGREGATORS["sum"](event.dim)
+        total = AGGREGATORS[aggregator](event.dim)
         present: list[str] = []
         dropped: list[Dropped] = []
         blob = codec.encode(request)
@@ -112,7 +135,7 @@ class Coordinator:
             if isinstance(update, str):
                 dropped.append(Dropped(silo_id, round_num, update))
             else:
-                total.add(update.values)
+                total.add(update.values, self._weights.get(silo_id, 1.0))
                 present.append(silo_id)
         self._require_quorum(len(present), dropped, kind)
         return RoundResult(
@@ -125,7 +148,7 @@ class Coordinator:
 
     def publish(self, cohort: Cohort, model: GlobalModel) -> tuple[Dropped, ...]:
         """Send the global model to every silo; return those that did not take it."""
-        round_num = len(self._plan.releases) + 1
+        round_num = model.after_round + 1
         replies = self._ask("train.publish", codec.encode(model), list(cohort.silos), "publish")
         failures = ((cohort.silos[n], self._read(reply, SiloStatus)) for n, reply in replies)
         return tuple(

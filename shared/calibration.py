@@ -49,7 +49,8 @@ class Statistic:
         """
         each = mu**2 / (self.rounds * self.steps)
         rate = self.sampling_ppm / EVERYBODY
-        return each**-0.5 if rate == 1.0 else math.log1p(each / rate**2) ** -0.5
+        squared = each if rate == 1.0 else math.log1p(each / rate**2)
+        return 1.0 / math.sqrt(squared)
 
 
 def plan_releases(

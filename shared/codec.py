@@ -17,10 +17,11 @@ from flwr.app import ConfigRecord, RecordDict
 from numpy.typing import NDArray
 
 from .errors import CodecError
+from .models.terms import PlannedModels
 from .privacy.plan import RunPlan
 from .records import GlobalModel, PrivateUpdate, RoundRequest, SiloStatus
 
-SCHEMA = 1
+SCHEMA = 2
 MAGIC = b"FNDC"
 MAX_HEADER_BYTES = 64 * 1024
 FEW = -2
@@ -62,17 +63,32 @@ class Shapes:
         n_items: catalogue length.
         head: items of the Gram.
         update_dims: statistic -> numbers released.
+        n_parameters: iterative model -> its parameters.
+        fusion: (n_buckets, n_parts).
     """
 
     n_items: int
     head: int
     update_dims: Mapping[str, int]
+    n_parameters: Mapping[str, int]
+    fusion: tuple[int, int]
+
+    def __hash__(self) -> int:
+        dims = tuple(sorted(self.update_dims.items())), tuple(sorted(self.n_parameters.items()))
+        return hash((self.n_items, self.head, self.fusion, *dims))
 
     @classmethod
     def of_plan(cls, plan: RunPlan) -> "Shapes":
         """Return the lengths that `plan` fixes."""
         dims = {event.kind: event.dim for event in plan.releases}
-        return cls(n_items=plan.n_items, head=plan.head, update_dims=dims)
+        planned = PlannedModels.of_plan(plan)
+        return cls(
+            n_items=plan.n_items,
+            head=plan.head,
+            update_dims=dims,
+            n_parameters=planned.n_parameters,
+            fusion=planned.fusion_shape,
+        )
 
     def of(self, record_type: type[Record], kind: str) -> dict[str, ArraySpec]:
         """Return the arrays of a record about statistic `kind`.
@@ -95,13 +111,18 @@ class Shapes:
                 "item_out": ArraySpec("<f4", (*items, -1)),
                 "spectrum": ArraySpec("<f4", head),
                 "noise_edge": ArraySpec("<f4", ()),
+                "parameters": ArraySpec("<f4", (sum(self.n_parameters.values()),)),
+                "fusion": ArraySpec("<f4", self.fusion),
             }
         if record_type is SiloStatus:
             return {}
         if kind not in self.update_dims:
             raise CodecError(f"statistic {kind!r} is none of {sorted(self.update_dims)}")
         if record_type is RoundRequest:
-            return {"head": ArraySpec("<i8", (self.head if kind == "gram" else 0,))}
+            return {
+                "head": ArraySpec("<i8", (self.head if kind == "gram" else 0,)),
+                "parameters": ArraySpec("<f4", (self.n_parameters.get(kind, 0),)),
+            }
         return {"values": ArraySpec("<i8", (self.update_dims[kind],))}
 
 

@@ -16,7 +16,9 @@ class RoundRequest:
 
     Attributes:
         code_digest: the code that the coordinator believes the silo runs.
+        model_digest: the global model that the statistic builds upon, "" if none.
         head: (n_head,) item numbers of the Gram, chosen from noisy popularity; (0,) otherwise.
+        parameters: (n_parameters,) float32 of the model that is learned; (0,) otherwise.
     """
 
     plan_digest: str
@@ -24,7 +26,9 @@ class RoundRequest:
     kind: str
     round_num: int
     attempt: int
+    model_digest: str
     head: NDArray[np.int64]
+    parameters: NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -48,6 +52,7 @@ class GlobalModel:
     """What all silos learned together: post-processing of released sums and public facts.
 
     Attributes:
+        after_round: it rests on the plan's rounds up to this one.
         noisy_popularity: (n_items,) float32, as released: sums of 1 / sqrt(n_u) plus noise.
         popularity: (n_items,) float32, the same de-noised.
         head: (n_head,) items of the Gram, most popular first.
@@ -60,10 +65,13 @@ class GlobalModel:
         item_out: (n_items, rank) float32; ... and multiplied with these to score all items.
         spectrum: (n_head,) float32, eigenvalues of the noisy Gram, largest first [1].
         noise_edge: () float32, largest eigenvalue that noise alone would show [1].
+        parameters: (n_parameters,) float32, of the plan's iterative models one after another.
+        fusion: (n_buckets, n_parts) float32, weight of each part by a customer's activity.
     """
 
     plan_digest: str
     catalogue_digest: str
+    after_round: int
     noisy_popularity: NDArray[np.float32]
     popularity: NDArray[np.float32]
     head: NDArray[np.int64]
@@ -76,3 +84,5 @@ class GlobalModel:
     item_out: NDArray[np.float32]
     spectrum: NDArray[np.float32]
     noise_edge: NDArray[np.float32]
+    parameters: NDArray[np.float32]
+    fusion: NDArray[np.float32]

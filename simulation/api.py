@@ -8,9 +8,11 @@ from typing import Any
 
 import pandas as pd
 
-from fondaco.client.serving import fit_recommender
+from fondaco.client.serving import GlobalParts, fit_recommender
 from fondaco.client.state import SiloState
 from fondaco.shared.errors import ConfigError, DataError
+from fondaco.shared.models import PublicFacts
+from fondaco.shared.models.terms import PlannedModels
 
 from . import run as runs
 from .library import load_scenario
@@ -62,10 +64,13 @@ class Study:
             )
         dataset = prepared.silos[prepared.silo_ids.index(silo_id)]
         scenario = prepared.scenario
+        facts = PublicFacts(
+            catalogue=prepared.market.catalogue, model=self._simulation.outcome.model
+        )
         recommender = fit_recommender(
             dataset,
             prepared.market.catalogue,
-            self._simulation.outcome.model,
+            GlobalParts(PlannedModels.of_plan(prepared.plan), facts),
             scenario.fusion,
             metric=scenario.evaluation.headline,
             declared_users=scenario.dataset.declared_users,

@@ -4,18 +4,16 @@ Exact per-silo figures exist only here, in a simulation that owns every silo; no
 crosses the wire.
 """
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix, vstack
+from scipy.sparse import csr_matrix
 
 from fondaco.client.dataset import Fold, SiloDataset
-from fondaco.client.serving import Published, Recommender, fit_recommender
+from fondaco.client.serving import GlobalParts, Recommender, fit_recommender
 from fondaco.shared.catalogue import Catalogue
 from fondaco.shared.config import FusionConfig, unknown_name
 from fondaco.shared.errors import ConfigError
@@ -25,17 +23,16 @@ from fondaco.shared.metrics import (
     coverage,
     evaluate,
     parse_metric,
-    rank_topk,
 )
+from fondaco.shared.models import PublicFacts
+from fondaco.shared.models.terms import PlannedModels
+from fondaco.shared.privacy.plan import RunPlan
 from fondaco.shared.records import GlobalModel
 
-from .baselines import BASELINES, Scorer, rank_by
+from .baselines import BASELINES
+from .rankings import LIST_LENGTH, EvalSet, Rankings, batches, pool, pool_training, rank_published
 from .scenario import Scenario
 
-LIST_LENGTH = 100
-BATCH_USERS = 512
-"""Test customers of a silo that are scored at once."""
-COLD_LENGTH = 20
 COLD_METRICS = ("ndcg@20", "recall@20")
 
 
@@ -44,40 +41,6 @@ PERSONAL = ("own_cf", "silo_alone", "fused")
 `silo_alone` is tuned exactly as `fused` is, only without the global part."""
 
 Progress = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class EvalSet:
-    """Customers of one fold over all silos.
-
-    Attributes:
-        history: (n_eval, n_items) 0/1, known when recommending.
-        targets: (n_eval, n_items) 0/1.
-        mask: (n_eval, n_items) items that are never ranked: the history, unless repeats count.
-        silo_nums: (n_eval,) position of each customer's silo.
-    """
-
-    history: csr_matrix
-    targets: csr_matrix
-    mask: csr_matrix
-    silo_nums: NDArray[np.int64]
-
-
-def pool(silos: Sequence[SiloDataset], fold: str, *, keep_repeats: bool) -> EvalSet:
-    """Return the `valid` or `test` customers of all silos, in the silos' order."""
-    parts = [(getattr(silo, fold), silo) for silo in silos]
-    history = vstack([f.history_matrix(s.n_items) for f, s in parts], format="csr")
-    return EvalSet(
-        history=history,
-        mask=csr_matrix(history.shape) if keep_repeats else history,
-        targets=vstack([f.target_matrix(s.n_items) for f, s in parts], format="csr"),
-        silo_nums=np.repeat(np.arange(len(parts)), [len(f.user_nums) for f, _ in parts]),
-    )
-
-
-def pool_training(silos: Sequence[SiloDataset]) -> csr_matrix:
-    """Return the (customers, n_items) 0/1 training rows of all silos."""
-    return vstack([s.train.incidence(s.n_users, s.n_items) for s in silos], format="csr")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -94,56 +57,6 @@ class Measured:
     cold: Mapping[str, Mapping[str, Any]]
     mix: Mapping[str, Mapping[str, float]]
     timings_s: Mapping[str, float]
-
-
-class _Rankings:
-    """Rankings of the test customers by system, and how long each took.
-
-    Items that nobody took in training are also ranked among themselves, for the customers who
-    took one: beside items with a past they would hardly ever be seen.
-    """
-
-    def __init__(self, test: EvalSet, train: csr_matrix) -> None:
-        self.test = test
-        self.popularity: NDArray[np.float64] = np.asarray(train.sum(axis=0)).ravel()
-        self.cold_items = np.flatnonzero(self.popularity == 0)
-        cold_targets = test.targets[:, self.cold_items].tocsr()
-        self.cold_rows = np.flatnonzero(np.diff(cold_targets.indptr))
-        self.cold_targets = cold_targets[self.cold_rows]
-        self.by_system: dict[str, NDArray[np.int64]] = {}
-        self.cold_by_system: dict[str, NDArray[np.int64]] = {}
-        self.timings_s: dict[str, float] = {}
-
-    def rank(self, system: str, scorer: Scorer) -> None:
-        """Rank every test customer's items by `scorer`."""
-        test, rows, items = self.test, self.cold_rows, self.cold_items
-        self.by_system[system] = rank_by(scorer, test.history, LIST_LENGTH, mask=test.mask)
-        self.cold_by_system[system] = rank_by(
-            lambda history, nums: scorer(history, rows[nums])[:, items],
-            test.history[rows],
-            COLD_LENGTH,
-            mask=test.mask[rows][:, items],
-        )
-
-    def rank_silo(self, system: str, scores: NDArray[np.float32], start: int) -> None:
-        """Rank the items of consecutive test customers from row `start` on; silos in order."""
-        stop = start + len(scores)
-        mine = self.cold_rows[(self.cold_rows >= start) & (self.cold_rows < stop)]
-        ranking = rank_topk(scores, self.test.mask[start:stop], LIST_LENGTH)
-        cold = rank_topk(
-            scores[mine - start][:, self.cold_items],
-            self.test.mask[mine][:, self.cold_items],
-            COLD_LENGTH,
-        )
-        for into, part in ((self.by_system, ranking), (self.cold_by_system, cold)):
-            into[system] = np.concatenate([into[system], part]) if system in into else part
-
-    @contextmanager
-    def timed(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        spent = time.perf_counter() - start
-        self.timings_s[name] = round(self.timings_s.get(name, 0.0) + spent, 3)
 
 
 def check_evaluation(scenario: Scenario) -> None:
@@ -172,7 +85,9 @@ def check_evaluation(scenario: Scenario) -> None:
 def measure(
     silos: Sequence[SiloDataset],
     model: GlobalModel,
+    plan: RunPlan,
     catalogue: Catalogue,
+    *,
     scenario: Scenario,
     progress: Progress,
 ) -> Measured:
@@ -181,6 +96,7 @@ def measure(
     Args:
         silos: all silos, in order.
         model: what the federation learned.
+        plan: under which it did.
         catalogue: the public items.
         scenario: baselines, fusion and evaluation knobs.
         progress: told per system and per silo.
@@ -193,25 +109,13 @@ def measure(
     if not test.targets.shape[0]:
         raise ConfigError("no silo has a test customer; check the split in [dataset]")
     train = pool_training(silos)
-    rankings = _Rankings(test, train)
+    rankings = Rankings(test, train)
     _rank_baselines(rankings, silos, train, scenario, progress)
-    with rankings.timed("global"):
-        for system, scorer in published_scorers(model).items():
-            rankings.rank(system, scorer)
-    mix = _rank_personal(rankings, chosen, model, catalogue, scenario=scenario, progress=progress)
+    facts = PublicFacts(catalogue=catalogue, model=model)
+    parts = GlobalParts(PlannedModels.of_plan(plan), facts)
+    rank_published(rankings, chosen, parts, scenario)
+    mix = _rank_personal(rankings, chosen, parts, catalogue, scenario=scenario, progress=progress)
     return _summarise(rankings, chosen, scenario, mix)
-
-
-def published_scorers(model: GlobalModel) -> dict[str, Scorer]:
-    """Return the systems that need nothing but what was released."""
-
-    def popular(history: csr_matrix, _: NDArray[np.int64]) -> NDArray[np.float32]:
-        return np.tile(model.noisy_popularity, (history.shape[0], 1))
-
-    def everybody(history: csr_matrix, _: NDArray[np.int64]) -> NDArray[np.float32]:
-        return Published(model).score(history)
-
-    return {"dp_popularity": popular, "global": everybody}
 
 
 def _chosen_silos(silos: Sequence[SiloDataset], scenario: Scenario) -> list[SiloDataset]:
@@ -224,7 +128,7 @@ def _chosen_silos(silos: Sequence[SiloDataset], scenario: Scenario) -> list[Silo
 
 
 def _rank_baselines(
-    rankings: _Rankings,
+    rankings: Rankings,
     silos: Sequence[SiloDataset],
     train: csr_matrix,
     scenario: Scenario,
@@ -243,9 +147,9 @@ def _rank_baselines(
 
 
 def _rank_personal(
-    rankings: _Rankings,
+    rankings: Rankings,
     silos: Sequence[SiloDataset],
-    model: GlobalModel,
+    parts: GlobalParts,
     catalogue: Catalogue,
     *,
     scenario: Scenario,
@@ -257,8 +161,8 @@ def _rank_personal(
     for done, silo in enumerate(silos):
         progress("personal models", done, len(silos))
         with rankings.timed("personal models"):
-            score, mixes[silo.silo_id] = _fit_personal(silo, model, catalogue, scenario)
-            for fold in _batches(silo.test):
+            score, mixes[silo.silo_id] = _fit_personal(silo, parts, catalogue, scenario)
+            for fold in batches(silo.test):
                 for system, scores in score(fold).items():
                     rankings.rank_silo(system, scores, start)
                 start += len(fold.user_nums)
@@ -266,23 +170,12 @@ def _rank_personal(
     return mixes
 
 
-def _batches(fold: Fold) -> Iterator[Fold]:
-    """Parts of the fold: a silo of thousands would need a gigabyte for its scores."""
-    for start in range(0, len(fold.user_nums), BATCH_USERS):
-        chosen = fold.user_nums[start : start + BATCH_USERS]
-        yield Fold(
-            user_nums=chosen,
-            history=fold.history.take(np.isin(fold.history.user_nums, chosen)),
-            targets=fold.targets.take(np.isin(fold.targets.user_nums, chosen)),
-        )
-
-
 def _fit_personal(
-    silo: SiloDataset, model: GlobalModel, catalogue: Catalogue, scenario: Scenario
+    silo: SiloDataset, parts: GlobalParts, catalogue: Catalogue, scenario: Scenario
 ) -> tuple[Callable[[Fold], dict[str, NDArray[np.float32]]], dict[str, float]]:
     """What scores a fold's customers by system of PERSONAL, and the mix of `fused`."""
 
-    def fitted(everybody: GlobalModel | None, fusion: FusionConfig) -> Recommender:
+    def fitted(everybody: GlobalParts | None, fusion: FusionConfig) -> Recommender:
         return fit_recommender(
             silo,
             catalogue,
@@ -293,7 +186,7 @@ def _fit_personal(
             repeats=scenario.dataset.keep_repeats,
         )
 
-    together = fitted(model, scenario.fusion)
+    together = fitted(parts, scenario.fusion)
     own = fitted(None, replace(scenario.fusion, content=False))
     apart = together if scenario.fusion.personal == "own" else fitted(None, scenario.fusion)
 
@@ -307,7 +200,7 @@ def _fit_personal(
 
 
 def _summarise(
-    rankings: _Rankings,
+    rankings: Rankings,
     silos: Sequence[SiloDataset],
     scenario: Scenario,
     mix: Mapping[str, Mapping[str, float]],
@@ -384,7 +277,7 @@ def _cold_customers(
     return part
 
 
-def _cold_items(rankings: _Rankings) -> dict[str, Any]:
+def _cold_items(rankings: Rankings) -> dict[str, Any]:
     """Items that nobody took in training, ranked among themselves for those who took one."""
     part: dict[str, Any] = {
         "n": len(rankings.cold_items),

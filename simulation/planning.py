@@ -1,46 +1,61 @@
 """Scenario + public facts -> RunPlan: what every silo would release, before anything is spent."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from fondaco.shared.calibration import Statistic, filter_budget, gaussian_mu, plan_releases
 from fondaco.shared.catalogue import Catalogue
+from fondaco.shared.config import unknown_name
 from fondaco.shared.errors import ConfigError
 from fondaco.shared.features import item_features
-from fondaco.shared.models import MODELS
+from fondaco.shared.models import MODELS, NetworkModel, Sizes
+from fondaco.shared.models.base import RoundTerms, Terms
 from fondaco.shared.models.gram import MAX_HEAD, head_size
-from fondaco.shared.privacy.clipping import gram_dim
-from fondaco.shared.privacy.plan import GRID, SHARES_TOTAL, Cohort, RunPlan
+from fondaco.shared.models.terms import FUSION, POPULARITY, PlannedModels, in_order
+from fondaco.shared.privacy.events import EVERYBODY, PrivacyEvent
+from fondaco.shared.privacy.plan import GRID, Cohort, RunPlan
 from fondaco.shared.provenance import code_digest
 
 from .scenario import Scenario
 
 
-def make_plan(scenario: Scenario, catalogue: Catalogue, n_silos: int) -> RunPlan:
+@dataclass(frozen=True, kw_only=True)
+class Earlier:
+    """What an earlier plan about the same customers has charged them."""
+
+    charged: tuple[PrivacyEvent, ...]
+    digest: str
+
+    @classmethod
+    def of_plan(cls, plan: RunPlan) -> "Earlier":
+        """Return all that `plan` and those before it charge."""
+        return cls(charged=(*plan.earlier, *plan.releases), digest=plan.digest)
+
+
+def make_plan(
+    scenario: Scenario, catalogue: Catalogue, n_silos: int, earlier: Earlier | None = None
+) -> RunPlan:
     """Return the plan of `scenario` for `n_silos` silos.
 
-    Only public facts enter: the scenario, the catalogue, the number of silos.
+    Only public facts enter: the scenario, the catalogue, the number of silos, an earlier plan.
+    The scenario's epsilon covers the earlier plan too.
 
     Raises:
         ConfigError: a privacy knob is out of range.
     """
     privacy = scenario.privacy
-    unknown = [name for name in scenario.models if name not in MODELS]
-    if unknown or not scenario.models:
-        raise ConfigError(f"models={list(scenario.models)} must name some of {sorted(MODELS)}")
-    if not 0 < privacy.popularity_share < 1:
-        raise ConfigError(f"{privacy.popularity_share=} must lie between 0 and 1")
     head = _head(scenario, catalogue)
+    sizes = Sizes(n_items=len(catalogue), head=head)
+    terms = {name: model_terms(scenario, name) for name in scenario.models}
+    models = {name: t.as_text() for name, t in terms.items()}
     cohort = Cohort.default(n_silos, scenario.silos.min_present, scenario.silos.t_collude)
-    popularity_ppm = round(privacy.popularity_share * SHARES_TOTAL)
     releases = plan_releases(
-        [
-            Statistic(kind="popularity", share_ppm=popularity_ppm, dim=len(catalogue)),
-            Statistic(kind="gram", share_ppm=SHARES_TOTAL - popularity_ppm, dim=gram_dim(head)),
-        ],
+        _statistics(scenario, sizes, terms),
         epsilon=privacy.epsilon,
         target_delta=privacy.target_delta,
         cohort=cohort,
         trust=privacy.trust,
+        earlier=earlier.charged if earlier else (),
     )
     order, budget = filter_budget(releases, privacy.target_delta)
     return RunPlan(
@@ -58,7 +73,67 @@ def make_plan(scenario: Scenario, catalogue: Catalogue, n_silos: int) -> RunPlan
         n_items=len(catalogue),
         head=head,
         code_digest=code_digest(),
+        models=models,
         public=_public_facts(scenario),
+        earlier=earlier.charged if earlier else (),
+        earlier_digest=earlier.digest if earlier else "",
+    )
+
+
+def model_terms(scenario: Scenario, name: str) -> Terms:
+    """Return the terms of a model as they stand in the plan.
+
+    Raises:
+        ConfigError: there is no such model.
+    """
+    if name not in MODELS:
+        raise ConfigError(unknown_name(name, sorted(MODELS), "model"))
+    terms: Terms = getattr(scenario, name)
+    if not isinstance(terms, RoundTerms):
+        return terms
+    local = scenario.privacy.trust == "silo" and isinstance(MODELS[name], NetworkModel)
+    if not local:
+        terms = replace(terms, local_steps=1)
+    if terms.optimizer:
+        return terms
+    if local:
+        return replace(terms, optimizer="fedavg", learning_rate=1.0)
+    return replace(terms, optimizer="fedadam")
+
+
+def _statistics(scenario: Scenario, sizes: Sizes, terms: Mapping[str, Terms]) -> list[Statistic]:
+    """Everything that is released, in order: popularity, the models, what they are worth."""
+    privacy = scenario.privacy
+    if not terms or len(terms) != len(scenario.models):
+        raise ConfigError(f"models={list(scenario.models)} must name distinct models, at least one")
+    for name in ("popularity_share", "fusion_share"):
+        if not 0.0 < getattr(privacy, name) < 1.0:
+            raise ConfigError(f"privacy.{name}={getattr(privacy, name)} must lie between 0 and 1")
+    fused = len(terms) > 1
+    rest = 1.0 - privacy.popularity_share - (privacy.fusion_share if fused else 0.0)
+    if not rest > 0.0:
+        raise ConfigError("popularity_share and fusion_share leave nothing for the models")
+    planned = PlannedModels(terms=in_order(terms), sizes=sizes)
+    found = [Statistic(kind=POPULARITY, share=privacy.popularity_share, dim=sizes.n_items)]
+    for name, own in planned.terms.items():
+        share = rest * own.share / sum(t.share for t in terms.values())
+        found.append(_of_model(name, own, share, sizes))
+    if fused:
+        found.append(Statistic(kind=FUSION, share=privacy.fusion_share, dim=planned.fusion_dim))
+    return found
+
+
+def _of_model(name: str, terms: Terms, share: float, sizes: Sizes) -> Statistic:
+    dim = MODELS[name].dim(terms, sizes)
+    if not isinstance(terms, RoundTerms):
+        return Statistic(kind=name, share=share, dim=dim)
+    return Statistic(
+        kind=name,
+        share=share,
+        dim=dim,
+        rounds=terms.rounds,
+        sampling_ppm=round(terms.sampling_rate * EVERYBODY),
+        steps=terms.local_steps,
     )
 
 
@@ -85,6 +160,8 @@ def _public_facts(scenario: Scenario) -> Mapping[str, str]:
         "dataset": dataset.name,
         "protocol": dataset.protocol,
         "declared_users": str(dataset.declared_users),
+        "headline": scenario.evaluation.headline,
+        "repeats": "yes" if dataset.keep_repeats else "no",
     }
     if dataset.protocol == "time":
         facts |= {"valid_from": dataset.valid_from, "test_from": dataset.test_from}

@@ -133,13 +133,16 @@ def simulate(
     scenario, plan, catalogue = prepared.scenario, prepared.plan, prepared.market.catalogue
     workspace = _claim_workspace(prepared, out)
     agents = [
-        SiloAgent(silo, plan, SiloHome(out, silo.silo_id), scenario.seed) for silo in prepared.silos
+        SiloAgent(silo, plan, catalogue, SiloHome(out, silo.silo_id), scenario.seed)
+        for silo in prepared.silos
     ]
     # Threads of BLAS spin against each other when the cores are busy: up to 50 times slower.
     with threadpool_limits(1):
         with watch("federation"):
             outcome = _federate(prepared, workspace, agents, progress)
-        measured = measure(prepared.silos, outcome.model, catalogue, scenario, progress)
+        measured = measure(
+            prepared.silos, outcome.model, plan, catalogue, scenario=scenario, progress=progress
+        )
     if keep_silos:
         with watch("keep silos"):
             _keep_silos(agents, workspace, prepared)

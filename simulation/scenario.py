@@ -5,6 +5,8 @@ from typing import Literal
 
 from fondaco.shared.config import FusionConfig
 from fondaco.shared.errors import ConfigError
+from fondaco.shared.models.autoencoder import AutoencoderTerms
+from fondaco.shared.models.base import Terms
 
 Protocol = Literal["time", "last-k", "held-out"]
 Partition = Literal["natural", "hash", "dirichlet"]
@@ -96,7 +98,10 @@ class PrivacyConfig:
     trust: Trust = "aggregate"
     """`aggregate`: noise shared under secure aggregation; `silo`: each silo adds all of it."""
     popularity_share: float = 0.1
-    """Part of the budget (of mu squared) for the popularity release; the rest is the Gram's."""
+    """Part of the budget (of mu squared) for the popularity release."""
+    fusion_share: float = 0.03
+    """Part for what the models' parts are worth to each other, where there are several; the
+    models divide the rest by their own `share`."""
     head: int = 0
     """Items of the Gram; 0 follows the public rule of `shared/models/gram.py`."""
 
@@ -133,6 +138,7 @@ class Scenario:
     title: str = ""
     seed: int = 0
     models: tuple[str, ...] = ("gram",)
+    """Names of `shared/models`; each has a table of its own knobs below."""
     baselines: tuple[str, ...] = ("popularity", "item_knn", "ease_pooled", "ials_pooled")
     dataset: DatasetConfig
     silos: SilosConfig = field(default_factory=SilosConfig)
@@ -140,3 +146,5 @@ class Scenario:
     fusion: FusionConfig = field(default_factory=FusionConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
+    gram: Terms = field(default_factory=Terms)
+    autoencoder: AutoencoderTerms = field(default_factory=AutoencoderTerms)

@@ -1,5 +1,6 @@
 """Everything a silo can score items with, as named score planes of the same customers."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -8,13 +9,14 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from fondaco.shared.catalogue import Catalogue
+from fondaco.shared.models import Timelines
 from fondaco.shared.records import GlobalModel
 
 from ..content import content_vectors, profile_scores, recency_weights
-from ..dataset import Fold, Rows, SiloDataset
+from ..dataset import Fold, Rows, SiloDataset, as_timelines
+from .published import GlobalParts, Published, never_ranked
 from .solve import (
     LowRankEase,
-    Published,
     Solve,
     global_factor,
     kernel_factor,
@@ -45,9 +47,11 @@ class Asked:
         history: (n_users, n_items) 0/1, what is known of each.
         weighted: the same with recency weights, None where order has no clock.
         recent: (n_items,) the silo's recent sales, None likewise.
+        timelines: the same customers' rows in order.
     """
 
     history: csr_matrix
+    timelines: Timelines
     weighted: csr_matrix | None
     recent: NDArray[np.float64] | None
 
@@ -73,7 +77,7 @@ class Scorers:
     Args:
         dataset: the silo's rows; training rows are read here.
         catalogue: the public items.
-        model: everybody's model, None for a silo on its own.
+        parts: everybody's model, None for a silo on its own.
         own: whether the silo's exact statistics take part.
         content: whether public item features take part.
         half_life_days: of recency, 0 where times are no clock [days].
@@ -84,7 +88,7 @@ class Scorers:
         self,
         dataset: SiloDataset,
         catalogue: Catalogue,
-        model: GlobalModel | None,
+        parts: GlobalParts | None,
         *,
         own: bool,
         content: bool,
@@ -94,7 +98,8 @@ class Scorers:
         self.repeats = repeats
         self._dataset = dataset
         self._catalogue = catalogue
-        self._model = model
+        self._parts = parts
+        self._model = parts.model if parts else None
         self._own = own
         self._content = content
         self._half_life_days = half_life_days
@@ -112,11 +117,13 @@ class Scorers:
         """
         history = fold.history_matrix(self._dataset.n_items)
         if not self._half_life_days:
-            return Asked(history=history, weighted=None, recent=None)
+            timelines = as_timelines(self._dataset, fold.user_nums, fold.history, math.inf)
+            return Asked(history=history, timelines=timelines, weighted=None, recent=None)
         newest = max(known.times.max(initial=0.0), fold.history.times.max(initial=0.0))
         now = float(newest)
         return Asked(
             history=history,
+            timelines=as_timelines(self._dataset, fold.user_nums, fold.history, now),
             weighted=recency_weights(_ages(fold, history, now), self._half_life_days),
             recent=_recent_sales(known, now - self._half_life_days, self._dataset.n_items),
         )
@@ -132,11 +139,25 @@ class Scorers:
         for name, part, scores in self._popularities(asked):
             plane = np.broadcast_to(scores.astype(np.float32), (n_users, len(scores)))
             yield Named(name=name, part=part, is_base=False, scores=plane)
+        yield from self._networks(asked)
         yield from self._taken_before(asked)
         if self._content:
             weighted = asked.history if asked.weighted is None else asked.weighted
             alike = profile_scores(weighted, content_vectors(self._catalogue))
             yield Named(name="content profile", part="content", is_base=False, scores=alike)
+
+    def _networks(self, asked: Asked) -> Iterator[Named]:
+        """What everybody's model says beside its Gram, if that was found to help."""
+        if self._parts is None:
+            return
+        mask = never_ranked(asked.timelines, repeats=self.repeats)
+        if not self._parts.has_gram:
+            fused = self._parts.fused(asked.timelines, mask)
+            yield Named(name="global", part="global", is_base=True, scores=fused)
+            return
+        beside = self._parts.beside_reference(asked.timelines, mask)
+        if beside is not None:
+            yield Named(name="global networks", part="global", is_base=False, scores=beside)
 
     def _taken_before(self, asked: Asked) -> Iterator[Named]:
         if self.repeats:
@@ -149,8 +170,8 @@ class Scorers:
         factor = own_factor(train)
         if self._own:
             yield from self._fit_own(factor)
-        if self._model is not None:
-            yield from self._fit_joint(self._model, factor)
+        if self._parts is not None and self._parts.has_gram:
+            yield from self._fit_joint(self._parts.model, factor)
 
     def _fit_own(self, factor: Plane) -> Iterator[tuple[str, str, Solve]]:
         items = self._dataset.n_items

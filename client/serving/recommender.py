@@ -16,10 +16,10 @@ from fondaco.shared.config import FusionConfig
 from fondaco.shared.fusion import FUSERS, Fuser
 from fondaco.shared.fusion.stacked import fit_listwise
 from fondaco.shared.metrics import parse_metric
-from fondaco.shared.records import GlobalModel
 
 from ..dataset import Fold, Rows, SiloDataset
 from .planes import Asked, Named, Plane, Scorers
+from .published import GlobalParts, never_ranked
 from .tuning import (
     BASE_SHARPNESS,
     SIDE_START,
@@ -134,7 +134,7 @@ def _add(parts: dict[str, Plane], more: Mapping[str, Plane], share: float) -> No
 def fit_recommender(
     dataset: SiloDataset,
     catalogue: Catalogue,
-    model: GlobalModel | None,
+    parts: GlobalParts | None,
     knobs: FusionConfig,
     *,
     metric: str,
@@ -146,7 +146,7 @@ def fit_recommender(
     Args:
         dataset: the silo's rows; `dataset.test` is not read.
         catalogue: the public items.
-        model: everybody's model; None for what the silo can do without anybody.
+        parts: everybody's model; None for what the silo can do without anybody.
         knobs: which parts take part, and the fuser.
         metric: tuned for, such as "ndcg@20".
         declared_users: publicly declared rough number of customers over all silos.
@@ -158,8 +158,8 @@ def fit_recommender(
     scorers = Scorers(
         dataset,
         catalogue,
-        model,
-        own=knobs.personal == "own" or model is None,
+        parts,
+        own=knobs.personal == "own" or parts is None,
         content=knobs.content,
         half_life_days=knobs.half_life_days,
         repeats=repeats,
@@ -178,13 +178,13 @@ def fit_recommender(
     alone = None
     if any(plane.is_base for plane in by_itself):
         alone = _fit(by_itself, judge, fuser, listwise=listwise)
-    if model is None:
+    if parts is None:
         return Recommender(scorers, fuser, alone=alone, together=None, trust=0.0)
     joined = [plane for plane in planes if plane.part == "global" or not plane.is_base]
     together = _fit(joined, judge, fuser, listwise=listwise)
     if alone is None:
         return Recommender(scorers, fuser, alone=None, together=together, trust=1.0)
-    signal = declared_users / float(model.noise_edge) / max(_n_trained(dataset), 1)
+    signal = declared_users / float(parts.model.noise_edge) / max(_n_trained(dataset), 1)
     trust = _trust(planes, alone, together, judge, fuser, prior=trust_prior(signal))
     return Recommender(scorers, fuser, alone=alone, together=together, trust=trust)
 
@@ -194,11 +194,7 @@ def _at_most(fold: Fold, n_users: int) -> Fold:
     if len(fold.user_nums) <= n_users:
         return fold
     chosen = fold.user_nums[np.linspace(0, len(fold.user_nums) - 1, n_users).astype(np.int64)]
-    return Fold(
-        user_nums=chosen,
-        history=fold.history.take(np.isin(fold.history.user_nums, chosen)),
-        targets=fold.targets.take(np.isin(fold.targets.user_nums, chosen)),
-    )
+    return fold.of(chosen)
 
 
 def _n_trained(dataset: SiloDataset) -> int:
@@ -278,8 +274,7 @@ def _spread(plane: Plane, mask: NDArray[np.bool_]) -> Plane:
 
 def _mask(asked: Asked, scorers: Scorers) -> NDArray[np.bool_]:
     """(n_users, n_items) what is never recommended."""
-    known = _dense(asked.history)
-    return np.zeros_like(known) if scorers.repeats else known
+    return never_ranked(asked.timelines, repeats=scorers.repeats)
 
 
 def _dense(matrix: csr_matrix) -> NDArray[np.bool_]:

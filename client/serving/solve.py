@@ -32,20 +32,6 @@ class Solve(Protocol):
         """Return (n_users, n_items) scores of weighted histories."""
 
 
-class Published:
-    """Everybody's model as it was published: item factors, no own statistics."""
-
-    def __init__(self, model: GlobalModel) -> None:
-        self._model = model
-
-    def score(self, history: csr_matrix) -> Array32:
-        """Return (n_users, n_items) scores; by popularity for a customer without head items."""
-        known = history[:, self._model.head]
-        scores = np.asarray((known @ self._model.item_in) @ self._model.item_out.T)
-        scores[np.diff(known.tocsr().indptr) == 0] = self._model.popularity
-        return scores.astype(np.float32)
-
-
 class LowRankEase:
     """Scores histories by EASE with the Gram diag(diagonal) + factor factor^T.
 

@@ -1,10 +1,23 @@
-"""Pure arithmetic over updates: AGGREGATORS maps a name to it."""
+"""Pure arithmetic over updates: AGGREGATORS join silos, OPTIMIZERS move parameters."""
 
 from collections.abc import Mapping
 
-from .base import Aggregator
+from .averages import Mean, Median, TrimmedMean
+from .base import Aggregator, Optimizer
+from .optimizers import FedAdam, FedAvg, FedAvgM, FedYogi
 from .total import Total
 
-AGGREGATORS: Mapping[str, type[Aggregator]] = {"sum": Total}
+AGGREGATORS: Mapping[str, type[Aggregator]] = {
+    "sum": Total,
+    "mean": Mean,
+    "trimmed_mean": TrimmedMean,
+    "median": Median,
+}
+OPTIMIZERS: Mapping[str, type[Optimizer]] = {
+    "fedavg": FedAvg,
+    "fedavgm": FedAvgM,
+    "fedadam": FedAdam,
+    "fedyogi": FedYogi,
+}
 
-__all__ = ["AGGREGATORS", "Aggregator", "Total"]
+__all__ = ["AGGREGATORS", "OPTIMIZERS", "Aggregator", "Optimizer", "Total"]

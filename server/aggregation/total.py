@@ -14,8 +14,9 @@ class Total:
     def __init__(self, dim: int) -> None:
         self._total = np.zeros(dim, dtype=np.int64)
 
-    def add(self, values: NDArray[np.int64]) -> None:
-        """Take in one silo's (dim,) update [grid units]."""
+    def add(self, values: NDArray[np.int64], weight: float = 1.0) -> None:
+        """Take in one silo's (dim,) update [grid units]; a sum knows no weights."""
+        del weight
         self._total += values
 
     def result(self) -> NDArray[np.int64]:

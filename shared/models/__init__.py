@@ -1,10 +1,21 @@
-"""What silos can learn together: MODELS maps a name to the statistics it needs."""
+"""What silos can learn together: MODELS maps a name to it."""
 
 from collections.abc import Mapping
+from typing import Any
 
-from .base import Model
-from .gram import GRAM
+from .autoencoder import Autoencoder
+from .base import FactorModel, IterativeModel, Model, NetworkModel, PublicFacts, Sizes, Timelines
+from .gram import Gram
 
-MODELS: Mapping[str, Model] = {"gram": GRAM}
+MODELS: Mapping[str, Model[Any]] = {"gram": Gram(), "autoencoder": Autoencoder()}
 
-__all__ = ["MODELS", "Model"]
+__all__ = [
+    "MODELS",
+    "FactorModel",
+    "IterativeModel",
+    "Model",
+    "NetworkModel",
+    "PublicFacts",
+    "Sizes",
+    "Timelines",
+]

@@ -20,13 +20,30 @@ import scipy.linalg as sla
 from numpy.typing import NDArray
 
 from fondaco.shared.features import ItemFeatures
+from fondaco.shared.privacy.clipping import gram_dim
 
-from .base import Model
+from .base import Model, Sizes, Terms
 from .least_squares import nonnegative_fit
 
 Array = NDArray[np.float64]
 
-GRAM = Model(name="gram", statistics=("popularity", "gram"))
+
+class Gram(Model[Terms]):
+    """One release of a Gram matrix; its parts have fields of their own in `GlobalModel`."""
+
+    name = "gram"
+    terms = Terms
+
+    def dim(self, terms: Terms, sizes: Sizes) -> int:
+        """Return the length of z."""
+        del terms
+        return gram_dim(sizes.head)
+
+    def n_parameters(self, terms: Terms, sizes: Sizes) -> int:
+        """Return 0."""
+        del terms, sizes
+        return 0
+
 
 MAX_HEAD = 5_000
 MIN_HEAD = 100
@@ -175,6 +192,27 @@ def denoise_gram(
         top=top,
         edge=edge,
         spectrum=values[::-1],
+    )
+
+
+def without_gram(head: NDArray[np.int64], popularity: Array, popularity_stddev: float) -> HeadModel:
+    """Return a head that knows popularity alone: what stands in where no Gram was released.
+
+    Args:
+        head: (M,) item numbers.
+        popularity: (n_items,) de-noised.
+        popularity_stddev: of its release [1].
+    """
+    refined = np.maximum(popularity[head], popularity_stddev / 10)
+    return HeadModel(
+        head=head,
+        factors=np.zeros((len(head), 0)),
+        kernel_weights=np.zeros(0),
+        head_popularity=refined,
+        diagonal=refined,
+        top=refined / float(np.linalg.norm(refined)),
+        edge=noise_edge(popularity_stddev, len(head)),
+        spectrum=np.zeros(len(head)),
     )
 
 

@@ -168,7 +168,7 @@ def _timed(prepared: Prepared, federate: Callable[[Job], Outcome]) -> tuple[Outc
 
 def _in_process(job: Job, prepared: Prepared, seed: int) -> Outcome:
     agents = [
-        SiloAgent(silo, job.plan, SiloHome(job.workspace.folder, silo.silo_id), seed)
+        SiloAgent(silo, job.plan, job.catalogue, SiloHome(job.workspace.folder, silo.silo_id), seed)
         for silo in prepared.silos
     ]
     app = client_app.make_app(lambda context: agents[int(context.node_config["partition-id"])])

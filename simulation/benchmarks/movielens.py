@@ -7,17 +7,16 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from numpy.typing import NDArray
 
-from fondaco.client.training import STATISTICS
 from fondaco.server.checkpoint import RoundResult
-from fondaco.server.global_model import build_global_model, choose_head
+from fondaco.server.global_model import Parts, build_global_model, choose_head
+from fondaco.shared.privacy.clipping import ClippedSum, gram_sum, popularity_sum
 from fondaco.shared.privacy.contribution import Histories, bound_contributions
 from fondaco.shared.privacy.noise import NoiseStream
 from fondaco.shared.records import GlobalModel
 
-from ..evaluation import EvalSet, pool, pool_training
 from ..library import load_scenario
+from ..rankings import pool_training
 from ..run import Prepared, parse_epsilons, prepare
 from .common import Row, record
 from .runs import at_epsilon, federate, parse_seeds, published_quality, spread
@@ -52,11 +51,10 @@ def one_centre(prepared: Prepared, histories: Histories, noise_seed: int) -> Glo
     """
     plan = prepared.plan
 
-    def released(kind: str, round_num: int, head: NDArray[np.int64]) -> RoundResult:
+    def released(kind: str, round_num: int, total: ClippedSum) -> RoundResult:
         event = plan.event_for(kind, round_num)
         stddev = round(event.silo_stddev_grid * math.sqrt(len(prepared.silos)))
         noise = NoiseStream.seeded(noise_seed, "one centre", kind)
-        total = STATISTICS[kind](histories, head, plan.grid)
         return RoundResult(
             kind=kind,
             round_num=round_num,
@@ -65,19 +63,18 @@ def one_centre(prepared: Prepared, histories: Histories, noise_seed: int) -> Glo
             dropped=(),
         )
 
-    popularity = released("popularity", 1, np.empty(0, dtype=np.int64))
-    gram = released("gram", 2, choose_head(plan, popularity.total))
-    return build_global_model(plan, prepared.market.catalogue, popularity, gram)
+    popularity = released("popularity", 1, popularity_sum(histories, plan.grid))
+    head = choose_head(plan, popularity.total)
+    gram = released("gram", 2, gram_sum(histories.restrict(head), plan.grid))
+    parts = Parts(popularity=popularity, gram=gram)
+    return build_global_model(plan, prepared.market.catalogue, parts, 2)
 
 
-def measure_budget(
-    prepared: Prepared, histories: Histories, test: EvalSet, seeds: list[int]
-) -> Row:
+def measure_budget(prepared: Prepared, histories: Histories, seeds: list[int]) -> Row:
     """Return the means over noise seeds of ten silos and of one centre at one budget."""
-    metric = prepared.scenario.evaluation.headline
-    silos = [published_quality(federate(prepared, s).model, test, metric) for s in seeds]
+    silos = [published_quality(prepared, federate(prepared, s).model) for s in seeds]
     centre = [
-        published_quality(one_centre(prepared, histories, s), test, metric)["global"] for s in seeds
+        published_quality(prepared, one_centre(prepared, histories, s))["global"] for s in seeds
     ]
     ours = [quality["global"] for quality in silos]
     mean, reference = float(np.mean(ours)), float(np.mean(centre))
@@ -115,9 +112,8 @@ def main(
         settings = [f"dataset.data_dir={data_dir}", f"dataset.item_features={features}"]
         prepared = prepare(load_scenario("movielens-1m", settings))
         histories = pooled_histories(prepared)
-        test = pool(prepared.silos, "test", keep_repeats=False)
         rows += [
-            measure_budget(at_epsilon(prepared, epsilon), histories, test, noise_seeds)
+            measure_budget(at_epsilon(prepared, epsilon), histories, noise_seeds)
             for epsilon in parse_epsilons(epsilons)
         ]
     record("movielens", rows, out, seed=prepared.scenario.seed, units=UNITS)

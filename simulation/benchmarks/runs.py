@@ -9,15 +9,17 @@ from numpy.typing import NDArray
 
 from fondaco.client import app as client_app
 from fondaco.client.agent import SiloAgent, SiloHome
+from fondaco.client.serving import GlobalParts
 from fondaco.server.app import Job, Outcome, run_job
 from fondaco.shared.errors import ConfigError
 from fondaco.shared.metrics import evaluate
+from fondaco.shared.models import PublicFacts
+from fondaco.shared.models.terms import PlannedModels
 from fondaco.shared.records import GlobalModel
 from fondaco.shared.workspace import Workspace
 
-from ..baselines import rank_by
-from ..evaluation import LIST_LENGTH, EvalSet, published_scorers
 from ..grid import InProcessGrid
+from ..rankings import Rankings, pool, pool_training, rank_published
 from ..run import Prepared, Stopwatch, prepare_silos, quiet, with_epsilon
 
 DEADLINE_S = 600.0
@@ -49,13 +51,14 @@ def federate(prepared: Prepared, noise_seed: int) -> Outcome:
     """
     with tempfile.TemporaryDirectory() as folder:
         workspace = Workspace(Path(folder))
+        plan, catalogue = prepared.plan, prepared.market.catalogue
         agents = [
-            SiloAgent(silo, prepared.plan, SiloHome(workspace.folder, silo.silo_id), noise_seed)
+            SiloAgent(silo, plan, catalogue, SiloHome(workspace.folder, silo.silo_id), noise_seed)
             for silo in prepared.silos
         ]
         job = Job(
-            plan=prepared.plan,
-            catalogue=prepared.market.catalogue,
+            plan=plan,
+            catalogue=catalogue,
             workspace=workspace,
             deadline_s=DEADLINE_S,
             progress=quiet,
@@ -64,15 +67,18 @@ def federate(prepared: Prepared, noise_seed: int) -> Outcome:
         return run_job(InProcessGrid(app, len(agents)), job)
 
 
-def published_quality(model: GlobalModel, test: EvalSet, metric: str) -> dict[str, float]:
-    """Return the mean of `metric` over test customers, by system that needs only releases."""
-    nobody = np.ones(test.targets.shape[1])
-    quality = {}
-    for system, scorer in published_scorers(model).items():
-        ranking = rank_by(scorer, test.history, LIST_LENGTH, mask=test.mask)
-        values = evaluate(ranking, test.targets, (metric,), popularity=nobody)
-        quality[system] = float(values[metric].mean())
-    return quality
+def published_quality(prepared: Prepared, model: GlobalModel) -> dict[str, float]:
+    """Return the headline's mean over test customers, by system that needs only releases."""
+    test = pool(prepared.silos, "test", keep_repeats=prepared.scenario.dataset.keep_repeats)
+    rankings = Rankings(test, pool_training(prepared.silos))
+    facts = PublicFacts(catalogue=prepared.market.catalogue, model=model)
+    parts = GlobalParts(PlannedModels.of_plan(prepared.plan), facts)
+    rank_published(rankings, prepared.silos, parts, prepared.scenario)
+    metric, nobody = prepared.scenario.evaluation.headline, np.ones(test.targets.shape[1])
+    return {
+        system: float(evaluate(ranking, test.targets, (metric,), popularity=nobody)[metric].mean())
+        for system, ranking in rankings.by_system.items()
+    }
 
 
 def spread(values: Sequence[float] | NDArray[np.float64]) -> float:

@@ -49,7 +49,14 @@ def measure_seeds(prepared: Prepared, seeds: Sequence[int]) -> Values:
         scenario = prepared.scenario if not runs else replace(prepared.scenario, baselines=())
         model = federate(prepared, seed).model
         runs.append(
-            measure(prepared.silos, model, prepared.market.catalogue, scenario, quiet).headline
+            measure(
+                prepared.silos,
+                model,
+                prepared.plan,
+                prepared.market.catalogue,
+                scenario=scenario,
+                progress=quiet,
+            ).headline
         )
     return {system: np.stack([run[system] for run in runs if system in run]) for system in runs[0]}
 

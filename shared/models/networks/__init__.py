@@ -1,0 +1,1 @@
+"""PyTorch networks of the neural models; whoever imports this room imports torch."""

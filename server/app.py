@@ -1,5 +1,6 @@
 """Flower ServerApp: the coordinator's main, the same in a simulation and between machines."""
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -54,11 +55,16 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a run gave."""
+    """What a run gave.
+
+    Attributes:
+        seconds: kind of release -> wall time of its rounds, silos included [s].
+    """
 
     model: GlobalModel
     rounds: tuple[RoundResult, ...]
     dropped: tuple[Dropped, ...]
+    seconds: Mapping[str, float]
 
 
 def run_job(grid: Grid, job: Job) -> Outcome:
@@ -89,6 +95,7 @@ class _Run:
         self._checkpoints = Checkpoints(job.workspace.checkpoints, job.plan.digest)
         self._rounds: list[RoundResult] = []
         self._unreached: list[Dropped] = []
+        self._seconds: dict[str, float] = {}
 
     def finish(self) -> Outcome:
         """Run what is missing, publish the model and say how it went."""
@@ -110,6 +117,7 @@ class _Run:
             model=model,
             rounds=tuple(self._rounds),
             dropped=(*self._cohort.dropped, *lost, *self._unreached),
+            seconds=self._seconds,
         )
 
     def _learn(self, parts: Parts) -> Parts:
@@ -133,6 +141,7 @@ class _Run:
 
     def _finished(self, event: PrivacyEvent, **request: Any) -> RoundResult:  # noqa: ANN401
         """Return the round's result, from its checkpoint if it has been finished."""
+        start = time.perf_counter()
         result = self._checkpoints.load(event.round_num)
         if result is None:
             aggregator = combiner_of(self._plan, event.kind)
@@ -141,6 +150,8 @@ class _Run:
             )
             self._checkpoints.save(result)
         self._rounds.append(result)
+        spent = time.perf_counter() - start
+        self._seconds[event.kind] = self._seconds.get(event.kind, 0.0) + spent
         return result
 
     def _publish(self, parts: Parts) -> GlobalModel:

@@ -28,6 +28,7 @@ from .view import (
     datasets_table,
     datasets_terms,
     flwr_command,
+    models_table,
     plan_table,
 )
 
@@ -114,6 +115,7 @@ def run(
         print(json.dumps(simulation.result))
         return
     out_console.print(summary_table(dict(simulation.result)))
+    out_console.print(models_table(simulation.result))
     out_console.print(budget_table(simulation.result))
     page = escape(str(folder / "report.html"))
     out_console.print(f"[bold]{page}[/bold] shows the rest. Next, try:")

@@ -1,13 +1,15 @@
-"""What a run leaves behind: `result.json`, schema 1."""
+"""What a run leaves behind: `result.json`, schema 2."""
 
 import json
 import os
 import platform
 import resource
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,9 @@ from fondaco.server.app import Outcome
 from fondaco.server.global_model import model_digest
 from fondaco.shared.calibration import epsilon_in_silos
 from fondaco.shared.errors import ConfigError
+from fondaco.shared.models import MODELS
+from fondaco.shared.models.terms import BUCKET_EDGES, PlannedModels
+from fondaco.shared.privacy.events import EVERYBODY
 from fondaco.shared.privacy.plan import SHARES_TOTAL, RunPlan
 
 from .evaluation import Measured
@@ -22,8 +27,18 @@ from .marketplace import Marketplace
 from .partition import partition_notes
 from .scenario import Scenario
 
-SCHEMA = 1
-_VERSIONS = ("fondaco", "flwr", "numpy", "scipy", "scikit-learn", "dp-accounting", "cryptography")
+SCHEMA = 2
+_VERSIONS = (
+    "fondaco",
+    "flwr",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "torch",
+    "opacus",
+    "dp-accounting",
+    "cryptography",
+)
 
 
 def build_result(
@@ -33,9 +48,24 @@ def build_result(
     *,
     outcome: Outcome,
     measured: Measured,
+    step_ratios: Mapping[str, float],
     timings_s: Mapping[str, float],
 ) -> dict[str, Any]:
-    """Return what `result.json` holds (schema 1)."""
+    """Return what `result.json` holds (schema 2).
+
+    Args:
+        scenario: what was asked for.
+        market: the data.
+        plan: what was promised.
+        outcome: what the federation gave.
+        measured: how good it is.
+        step_ratios: model -> cost of a private step over one without privacy [1].
+        timings_s: stage -> wall time [s].
+    """
+    fewest = {
+        kind: min(len(result.present) for result in group)
+        for kind, group in groupby(outcome.rounds, key=lambda result: result.kind)
+    }
     return {
         "schema": SCHEMA,
         "scenario": scenario.name,
@@ -54,10 +84,11 @@ def build_result(
         "privacy": {
             **privacy_facts(plan),
             "releases": [
-                {**release, "n_silos": len(result.present)}
-                for release, result in zip(release_facts(plan), outcome.rounds, strict=True)
+                {**release, "n_silos": fewest[release["kind"]]} for release in release_facts(plan)
             ],
         },
+        "models": model_facts(plan, outcome, step_ratios),
+        "activity_edges": list(BUCKET_EDGES),
         "headline": scenario.evaluation.headline,
         "quality": measured.quality,
         "per_silo": measured.per_silo,
@@ -101,19 +132,52 @@ def privacy_facts(plan: RunPlan) -> dict[str, Any]:
 
 
 def release_facts(plan: RunPlan) -> list[dict[str, Any]]:
-    """Return what each silo would release, in order."""
-    return [
-        {
-            "kind": event.kind,
-            "round": event.round_num,
-            "noise_multiplier": float(event.noise_multiplier),
-            "silo_noise_multiplier": float(event.silo_noise_multiplier),
-            "sensitivity": event.sens_grid / plan.grid,
-            "share": event.share_ppm / SHARES_TOTAL,
-            "dim": event.dim,
+    """Return what each silo would release, in order; rounds of one kind together."""
+    facts = []
+    for kind, group in groupby(plan.releases, key=lambda event: event.kind):
+        events = list(group)
+        facts.append(
+            {
+                "kind": kind,
+                "round": events[0].round_num,
+                "rounds": len(events),
+                "noise_multiplier": float(events[0].noise_multiplier),
+                "silo_noise_multiplier": float(events[0].silo_noise_multiplier),
+                "sensitivity": events[0].sens_grid / plan.grid,
+                "sampling_rate": events[0].sampling_ppm / EVERYBODY,
+                "steps": events[0].steps,
+                "share": sum(event.share_ppm for event in events) / SHARES_TOTAL,
+                "dim": events[0].dim,
+            }
+        )
+    return facts
+
+
+def model_facts(
+    plan: RunPlan, outcome: Outcome, step_ratios: Mapping[str, float]
+) -> dict[str, dict[str, Any]]:
+    """Return what each part of the global model is, costs and weighs.
+
+    Args:
+        plan: shares and sizes.
+        outcome: learned weights and times.
+        step_ratios: model -> time of a private step over the same step without privacy [1].
+    """
+    planned = PlannedModels.of_plan(plan)
+    shares: Counter[str] = Counter()
+    for event in plan.releases:
+        shares[event.kind] += event.share_ppm
+    weights = dict(zip(planned.parts, outcome.model.fusion.T.tolist(), strict=True))
+    return {
+        name: {
+            "n_params": planned.n_parameters.get(name, MODELS[name].dim(terms, planned.sizes)),
+            "epsilon_share": shares[name] / SHARES_TOTAL,
+            "fusion_weight": [round(float(weight), 4) for weight in weights[name]],
+            "train_s": round(outcome.seconds[name], 3),
+            "step_ratio": round(step_ratios[name], 3) if name in step_ratios else None,
         }
-        for event in plan.releases
-    ]
+        for name, terms in planned.terms.items()
+    }
 
 
 def _epsilons(plan: RunPlan) -> dict[str, Any]:

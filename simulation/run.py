@@ -30,6 +30,7 @@ from .partition import partition
 from .planning import make_plan
 from .result import build_result, write_result
 from .scenario import Scenario
+from .step_cost import measure_steps
 
 Progress = Callable[[str, int, int], None]
 """(stage, done, of) -> None; stages come one after another."""
@@ -143,6 +144,8 @@ def simulate(
         measured = measure(
             prepared.silos, outcome.model, plan, catalogue, scenario=scenario, progress=progress
         )
+        with watch("step costs"):
+            step_ratios = measure_steps(prepared.silos, outcome.model, plan, catalogue)
     if keep_silos:
         with watch("keep silos"):
             _keep_silos(agents, workspace, prepared)
@@ -152,7 +155,13 @@ def simulate(
         outcome=outcome,
         agents=agents,
         result=build_result(
-            scenario, prepared.market, plan, outcome=outcome, measured=measured, timings_s=timings
+            scenario,
+            prepared.market,
+            plan,
+            outcome=outcome,
+            measured=measured,
+            step_ratios=step_ratios,
+            timings_s=timings,
         ),
     )
 

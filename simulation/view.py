@@ -57,6 +57,34 @@ def plan_table(facts: Mapping[str, Any]) -> Table:
     return table
 
 
+def models_table(result: Mapping[str, Any]) -> Table:
+    """Return what each part of the global model costs and what it was found to be worth."""
+    edges = result["activity_edges"]
+    table = Table(
+        title="Parts of the global model",
+        title_justify="left",
+        caption="weights by a customer's items: under "
+        + ", ".join(str(edge) for edge in edges)
+        + f", and from {edges[-1]} on; learned from a private release",
+        caption_justify="left",
+        box=None,
+    )
+    table.add_column("model")
+    for name in ("budget", "numbers", "weights", "rounds took", "private step"):
+        table.add_column(name, justify="right")
+    for name, facts in result["models"].items():
+        ratio = facts["step_ratio"]
+        table.add_row(
+            name,
+            f"{facts['epsilon_share']:.0%}",
+            f"{facts['n_params']:,}",
+            " ".join(f"{weight:g}" for weight in facts["fusion_weight"]),
+            f"{facts['train_s']:.1f} s",
+            "-" if ratio is None else f"{ratio:.1f} x",
+        )
+    return table
+
+
 def comparison_table(results: Sequence[Mapping[str, Any]]) -> Table:
     """Return the headline metric of each system, a column per budget."""
     metric = results[0]["headline"]
@@ -105,14 +133,14 @@ def flwr_command(workspace: Path, n_silos: int) -> str:
 
 def _release_columns(table: Table) -> None:
     table.add_column("release")
-    for name in ("round", "numbers", "share", "noise / sensitivity", "each silo adds", "silos"):
+    for name in ("rounds", "numbers", "share", "noise / sensitivity", "each silo adds", "silos"):
         table.add_column(name, justify="right")
 
 
 def _release_row(release: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         release["kind"],
-        str(release["round"]),
+        str(release["rounds"]),
         f"{release['dim']:,}",
         f"{release['share']:.0%}",
         f"{release['noise_multiplier']:.3f}",

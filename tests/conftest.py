@@ -2,11 +2,22 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from fondaco.shared.calibration import Statistic, filter_budget, plan_releases
+from fondaco.shared.catalogue import Catalogue
 from fondaco.shared.privacy.plan import GRID, Cohort, RunPlan
 from fondaco.shared.provenance import code_digest
+from fondaco.shared.vocabulary import Vocabulary
+
+CATALOGUE = Catalogue(
+    items=Vocabulary(tuple("abcde")),
+    texts=("red lamp", "blue lamp", "rug", "", "red rug"),
+    categories=("",) * 5,
+    brands=("",) * 5,
+    prices=np.full(5, np.nan),
+)
 
 
 def pytest_configure(config):
@@ -15,21 +26,24 @@ def pytest_configure(config):
 
 
 def build_plan(
-    statistics=(("popularity", 100_000, 5), ("gram", 900_000, 10)),
+    statistics=(("popularity", 1, 5), ("gram", 9, 10)),
     *,
     epsilon=1.0,
     delta=1e-6,
     n_silos=10,
     trust="aggregate",
+    earlier=(),
     **changes,
 ):
+    """Return a plan of (kind, share, dim) tuples or whole statistics, its terms changed."""
     cohort = Cohort.default(n_silos)
     releases = plan_releases(
-        [Statistic(kind=kind, share_ppm=ppm, dim=dim) for kind, ppm, dim in statistics],
+        [s if isinstance(s, Statistic) else _once(*s) for s in statistics],
         epsilon=epsilon,
         target_delta=delta,
         cohort=cohort,
         trust=trust,
+        earlier=earlier,
     )
     order, budget = filter_budget(releases, delta)
     plan = RunPlan(
@@ -43,13 +57,25 @@ def build_plan(
         order=order,
         budget_units=budget,
         releases=releases,
-        catalogue_digest="sha256:catalogue",
+        catalogue_digest=CATALOGUE.digest,
         n_items=5,
         head=4,
         code_digest=code_digest(),
+        models={"gram": {"share": "1.0"}},
         public={"split": "2011-09-01"},
+        earlier=earlier,
     )
     return replace(plan, **changes)
+
+
+def _once(kind, share, dim):
+    return Statistic(kind=kind, share=share, dim=dim)
+
+
+@pytest.fixture(scope="session")
+def catalogue():
+    """The five items that plans of tests name."""
+    return CATALOGUE
 
 
 @pytest.fixture(scope="session")

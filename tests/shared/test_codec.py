@@ -14,11 +14,18 @@ from hypothesis.extra import numpy as hnp
 from fondaco.shared import codec
 from fondaco.shared.codec import Shapes
 from fondaco.shared.errors import CodecError
+from fondaco.shared.models.autoencoder import AutoencoderTerms
 from fondaco.shared.privacy.clipping import ClippedSum
 from fondaco.shared.records import GlobalModel, PrivateUpdate, RoundRequest, SiloStatus
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-SHAPES = Shapes(n_items=5, head=2, update_dims={"popularity": 5, "gram": 3})
+SHAPES = Shapes(
+    n_items=5,
+    head=2,
+    update_dims={"popularity": 5, "gram": 3, "autoencoder": 4},
+    n_parameters={"autoencoder": 4},
+    fusion=(4, 3),
+)
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 FLOAT32 = st.floats(width=32, allow_nan=False, allow_infinity=False)
@@ -33,6 +40,7 @@ def _model(rank=1, n_blocks=2):
     return GlobalModel(
         plan_digest="sha256:plan",
         catalogue_digest="sha256:catalogue",
+        after_round=2,
         noisy_popularity=floats(5),
         popularity=floats(5),
         head=np.array([4, 0]),
@@ -45,6 +53,8 @@ def _model(rank=1, n_blocks=2):
         item_out=floats(5, rank),
         spectrum=floats(2),
         noise_edge=floats(),
+        parameters=floats(4),
+        fusion=floats(4, 3),
     )
 
 
@@ -55,7 +65,19 @@ RECORDS = {
         kind="gram",
         round_num=2,
         attempt=1,
+        model_digest="",
         head=np.array([3, 1]),
+        parameters=np.empty(0, dtype=np.float32),
+    ),
+    "step": RoundRequest(
+        plan_digest="sha256:plan",
+        code_digest="sha256:code",
+        kind="autoencoder",
+        round_num=7,
+        attempt=1,
+        model_digest="sha256:model",
+        head=np.empty(0, dtype=np.int64),
+        parameters=np.array([0.5, -1.0, 0.0, 2.0], dtype=np.float32),
     ),
     "status": SiloStatus(
         silo_id="Läden Süd 7",
@@ -127,9 +149,22 @@ def test_global_model_survives_its_bytes_at_any_rank(rank, data):
 
 
 @pytest.mark.parametrize("name", sorted(RECORDS))
-def test_bytes_of_schema_1_never_change(name):
+def test_bytes_of_schema_2_never_change(name):
     """A change here breaks silos of another version: raise `codec.SCHEMA`, write new files."""
-    assert codec.encode(RECORDS[name]) == (GOLDEN / f"{name}-1.bin").read_bytes()
+    assert codec.encode(RECORDS[name]) == (GOLDEN / f"{name}-2.bin").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "record_type"),
+    [
+        ("request", RoundRequest),
+        ("status", SiloStatus),
+        ("update", PrivateUpdate),
+        ("model", GlobalModel),
+    ],
+)
+def test_bytes_of_schema_1_are_refused_by_number(name, record_type):
+    _refused((GOLDEN / f"{name}-1.bin").read_bytes(), record_type, "schema 1 is unknown")
 
 
 def test_bytes_do_not_depend_on_memory_layout():
@@ -206,7 +241,7 @@ def test_record_of_another_type_is_refused():
 
 def test_unknown_schema_is_refused():
     header, body = _taken_apart(RECORDS["status"])
-    _refused(_put_together({**header, "schema": 2}, body), SiloStatus, "schema 2 is unknown")
+    _refused(_put_together({**header, "schema": 3}, body), SiloStatus, "schema 3 is unknown")
 
 
 def test_statistic_outside_of_the_plan_is_refused():
@@ -308,7 +343,7 @@ def test_array_missing_is_refused():
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("name", ["popularity", "item_out", "noise_edge"])
+@pytest.mark.parametrize("name", ["popularity", "item_out", "noise_edge", "parameters", "fusion"])
 def test_number_that_is_not_finite_is_refused(name, value):
     bad = np.array(getattr(_model(), name))
     bad.flat[-1] = value
@@ -325,10 +360,47 @@ def test_request_for_popularity_carries_no_head():
     _refused(codec.encode(request), RoundRequest, "got array head")
 
 
+@pytest.mark.parametrize("size", [0, 3, 5])
+def test_request_carries_the_parameters_of_its_own_model_and_no_others(size):
+    parameters = np.zeros(size, dtype=np.float32)
+    wrong = replace(RECORDS["step"], parameters=parameters)
+    _refused(codec.encode(wrong), RoundRequest, "got array parameters")
+    if size:
+        of_a_gram = replace(RECORDS["request"], parameters=parameters)
+        _refused(codec.encode(of_a_gram), RoundRequest, "got array parameters")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_request_with_parameters_that_ran_away_is_refused(value):
+    ran_away = replace(RECORDS["step"], parameters=np.full(4, value, dtype=np.float32))
+    _refused(codec.encode(ran_away), RoundRequest, "'parameters' holds")
+
+
+@pytest.mark.parametrize("shape", [(4,), (3, 3), (4, 2), (12,)])
+def test_model_with_other_parameters_or_fusion_than_planned_is_refused(shape):
+    wrong = np.zeros(shape, dtype=np.float32)
+    _refused(codec.encode(replace(_model(), fusion=wrong)), GlobalModel, "got array fusion")
+    if shape != (4,):
+        model = replace(_model(), parameters=wrong)
+        _refused(codec.encode(model), GlobalModel, "got array parameters")
+
+
 def test_shapes_come_from_the_plan(plan):
     shapes = Shapes.of_plan(plan)
     assert (shapes.n_items, shapes.head) == (5, 4)
     assert shapes.update_dims == {"popularity": 5, "gram": 10}
+    assert shapes.n_parameters == {}
+    assert shapes.fusion == (4, 2)  # four activity buckets; Gram and popularity
+
+
+def test_shapes_hold_every_iterative_models_parameters(make_plan):
+    terms = AutoencoderTerms(width=2, items=3)
+    both = {"gram": {"share": "1.0"}, "autoencoder": terms.as_text()}
+    shapes = Shapes.of_plan(make_plan(models=both))
+    assert shapes.n_parameters == {"autoencoder": (3 + 3 + 1) * 2}
+    assert shapes.of(GlobalModel, "")["parameters"].shape == (14,)
+    assert shapes.fusion == (4, 3)
+    assert hash(shapes) == hash(Shapes.of_plan(make_plan(models=both)))
 
 
 def test_message_carries_the_bytes_and_nothing_else():

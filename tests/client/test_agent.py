@@ -48,13 +48,23 @@ def _dataset(silo_id="north", pairs=PAIRS):
 
 
 @pytest.fixture
+def make_agent(catalogue):
+    """Return a function: plan, home -> the agent of a silo of three customers."""
+
+    def make(plan, home, dataset=None, seed=None):
+        return SiloAgent(dataset or _dataset(), plan, catalogue, home, seed)
+
+    return make
+
+
+@pytest.fixture
 def home(tmp_path):
     return SiloHome(tmp_path, "north")
 
 
 @pytest.fixture
-def agent(plan, home):
-    return SiloAgent(_dataset(), plan, home)
+def agent(make_agent, plan, home):
+    return make_agent(plan, home)
 
 
 def _request(plan, kind="popularity", **changes):
@@ -65,7 +75,9 @@ def _request(plan, kind="popularity", **changes):
         kind=kind,
         round_num=round_num,
         attempt=1,
+        model_digest="",
         head=head,
+        parameters=np.empty(0, dtype=np.float32),
     )
     return codec.encode(replace(request, **changes))
 
@@ -87,6 +99,7 @@ def _model(plan, **changes):
     model = GlobalModel(
         plan_digest=plan.digest,
         catalogue_digest=plan.catalogue_digest,
+        after_round=len(plan.releases),
         noisy_popularity=zeros(items),
         popularity=zeros(items),
         head=HEAD,
@@ -99,6 +112,8 @@ def _model(plan, **changes):
         item_out=zeros(items, 1),
         spectrum=zeros(head),
         noise_edge=zeros(),
+        parameters=zeros(sum(Shapes.of_plan(plan).n_parameters.values())),
+        fusion=zeros(*Shapes.of_plan(plan).fusion),
     )
     return codec.encode(replace(model, **changes))
 
@@ -109,8 +124,8 @@ def test_agent_answers_a_planned_round_with_a_paid_update(agent, plan, home):
     assert [r["seq"] for r in _records(plan, home, "DEBIT")] == [update.debit_seq]
 
 
-def test_agent_releases_the_clipped_sum_plus_its_seeded_noise(plan, home):
-    agent = SiloAgent(_dataset(), plan, home, seed=3)
+def test_agent_releases_the_clipped_sum_plus_its_seeded_noise(make_agent, plan, home):
+    agent = make_agent(plan, home, seed=3)
     users, items = np.array(PAIRS).T
     histories = bound_contributions(users, items, 3, 5)
     sums = {"popularity": popularity_sum(histories, plan.grid)}
@@ -122,18 +137,18 @@ def test_agent_releases_the_clipped_sum_plus_its_seeded_noise(plan, home):
         assert np.array_equal(update.values, sums[event.kind].values + noise)
 
 
-def test_agent_draws_fresh_noise_from_the_system_by_default(plan, tmp_path):
+def test_agent_draws_fresh_noise_from_the_system_by_default(make_agent, plan, tmp_path):
     blobs = []
     for folder in ("a", "b"):
         home = SiloHome(tmp_path / folder, "north")
-        blobs.append(SiloAgent(_dataset(), plan, home).run_round(_request(plan)))
+        blobs.append(make_agent(plan, home).run_round(_request(plan)))
         assert _records(plan, home, "RELEASE")[0]["rng"] == "getrandom chacha20"
     assert blobs[0] != blobs[1]
 
 
-def test_agent_asked_again_sends_the_identical_bytes_for_free(agent, plan, home):
+def test_agent_asked_again_sends_the_identical_bytes_for_free(make_agent, agent, plan, home):
     first = agent.run_round(_request(plan))
-    restarted = SiloAgent(_dataset(), plan, home)
+    restarted = make_agent(plan, home)
     assert agent.run_round(_request(plan)) == restarted.run_round(_request(plan)) == first
     assert len(_records(plan, home, "DEBIT", "RELEASE")) == 2
 
@@ -245,35 +260,35 @@ def test_agent_refuses_a_malformed_request_before_it_opens_the_ledger(agent, pla
     assert not home.ledger.exists()
 
 
-def test_agent_refuses_seeded_noise_outside_of_a_simulation(make_plan, home):
+def test_agent_refuses_seeded_noise_outside_of_a_simulation(make_agent, make_plan, home):
     plan = make_plan(trust="silo", mode="deploy")
-    assert SiloAgent(_dataset(), plan, home).silo_id == "north"
+    assert make_agent(plan, home).silo_id == "north"
     with pytest.raises(RefusalError, match="protects nobody"):
-        SiloAgent(_dataset(), plan, home, seed=0)
+        make_agent(plan, home, seed=0)
 
 
-def test_agent_refuses_a_plan_for_other_code(plan, home):
+def test_agent_refuses_a_plan_for_other_code(make_agent, plan, home):
     with pytest.raises(RefusalError, match="other"):
-        SiloAgent(_dataset(), replace(plan, code_digest="sha256:other"), home)
+        make_agent(replace(plan, code_digest="sha256:other"), home)
 
 
-def test_agent_refuses_statistics_that_it_cannot_compute(make_plan, home):
+def test_agent_refuses_statistics_that_it_cannot_compute(make_agent, make_plan, home):
     with pytest.raises(RefusalError, match="counts"):
-        SiloAgent(_dataset(), make_plan([("counts", 1_000_000, 1)]), home)
+        make_agent(make_plan([("counts", 1, 1)]), home)
 
 
-def test_agent_refuses_another_silos_ledger(agent, plan, home):
+def test_agent_refuses_another_silos_ledger(make_agent, agent, plan, home):
     agent.status()
-    other = SiloAgent(_dataset("south"), plan, home)
+    other = make_agent(plan, home, _dataset("south"))
     with pytest.raises(LedgerError, match="another silo"):
         other.status()
 
 
 @pytest.mark.parametrize("pairs", [(), [(0, item) for item in range(5)] * 2_000, PAIRS])
-def test_agents_answer_has_one_size_whatever_its_customers_did(plan, tmp_path, pairs):
-    agent = SiloAgent(_dataset(pairs=pairs), plan, SiloHome(tmp_path, "north"))
+def test_agents_answer_has_one_size_whatever_its_customers_did(make_agent, plan, tmp_path, pairs):
+    agent = make_agent(plan, SiloHome(tmp_path, "north"), _dataset(pairs=pairs))
     sizes = [len(agent.run_round(_request(plan, kind))) for kind in ("popularity", "gram")]
-    plain = SiloAgent(_dataset(), plan, SiloHome(tmp_path / "plain", "north"))
+    plain = make_agent(plan, SiloHome(tmp_path / "plain", "north"))
     assert sizes == [len(plain.run_round(_request(plan, kind))) for kind in ("popularity", "gram")]
 
 
@@ -305,12 +320,12 @@ def test_agents_files_are_for_its_owner_alone(agent, plan, home):
     assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
 
 
-def test_agents_of_one_silo_wait_for_each_other(agent, plan, home):
+def test_agents_of_one_silo_wait_for_each_other(make_agent, agent, plan, home):
     agent.status()
     blobs = []
     threads = [
         threading.Thread(
-            target=lambda: blobs.append(SiloAgent(_dataset(), plan, home).run_round(_request(plan)))
+            target=lambda: blobs.append(make_agent(plan, home).run_round(_request(plan)))
         )
         for _ in range(3)
     ]
@@ -366,7 +381,7 @@ def test_failure_while_computing_spends_the_debit_and_says_nothing(agent, plan, 
     def fail(*args):
         raise ValueError("ann bought 7")
 
-    monkeypatch.setattr(agent_module, "STATISTICS", {"popularity": fail})
+    monkeypatch.setattr(agent_module, "clipped_sum", fail)
     with pytest.raises(ValueError, match="ann") as caught:
         agent.run_round(_request(plan))
     assert "ann" not in public_reason(caught.value)

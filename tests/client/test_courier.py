@@ -29,9 +29,10 @@ def _dataset(num):
 
 
 @pytest.fixture
-def agents(plan, tmp_path):
+def agents(plan, catalogue, tmp_path):
     return [
-        SiloAgent(_dataset(num), plan, SiloHome(tmp_path, f"s{num}"), seed=0) for num in range(10)
+        SiloAgent(_dataset(num), plan, catalogue, SiloHome(tmp_path, f"s{num}"), seed=0)
+        for num in range(10)
     ]
 
 
@@ -59,7 +60,7 @@ def _coordinator(grid, plan):
 
 def test_courier_brings_every_agents_release_to_the_coordinator(grid, plan):
     coordinator = _coordinator(grid, plan)
-    result = coordinator.collect(coordinator.roll_call(), "popularity", 1, NONE)
+    result = coordinator.collect(coordinator.roll_call(), plan.releases[0])
     assert len(result.present) == 10
     assert np.abs(result.total).max() < 10 * plan.releases[0].stddev_grid
 
@@ -68,7 +69,7 @@ def test_killed_coordinator_gets_the_same_sum_again(grid, agents, plan):
     sums = []
     for _ in range(2):
         coordinator = _coordinator(grid, plan)
-        sums.append(coordinator.collect(coordinator.roll_call(), "popularity", 1, NONE).total)
+        sums.append(coordinator.collect(coordinator.roll_call(), plan.releases[0]).total)
     assert np.array_equal(*sums)
 
 
@@ -87,7 +88,7 @@ def test_courier_carries_the_reason_of_a_refusal(grid):
 def test_nothing_on_the_wire_or_in_the_ledger_names_a_customer(grid, plan, tmp_path):
     blobs = [codec.from_message(_ask(grid, "query.status").content)]
     coordinator = _coordinator(grid, plan)
-    coordinator.collect(coordinator.roll_call(), "popularity", 1, NONE)
+    coordinator.collect(coordinator.roll_call(), plan.releases[0])
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert len(files) >= 30
     blobs += [path.read_bytes() for path in files]

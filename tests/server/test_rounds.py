@@ -8,12 +8,13 @@ from flwr.clientapp import ClientApp
 
 from fondaco.server.rounds import Coordinator
 from fondaco.shared import codec
+from fondaco.shared.calibration import Statistic
 from fondaco.shared.codec import Shapes
-from fondaco.shared.errors import RefusalError, RoundError
+from fondaco.shared.errors import RoundError
+from fondaco.shared.models.autoencoder import AutoencoderTerms
 from fondaco.shared.records import GlobalModel, PrivateUpdate, RoundRequest, SiloStatus
 from fondaco.simulation.grid import InProcessGrid
 
-NO_HEAD = np.empty(0, dtype=np.int64)
 N_SILOS = 10  # of which the plan needs 9
 
 
@@ -100,18 +101,20 @@ def heard():
     return []
 
 
+def _coordinator(grid, plan, *, deadline_s=60, progress=lambda *news: None, **options):
+    shapes = Shapes.of_plan(plan)
+    return Coordinator(grid, plan, shapes, deadline_s=deadline_s, progress=progress, **options)
+
+
 @pytest.fixture
 def coordinate(grid, plan, heard):
     """Return a coordinator that waits for `deadline_s`."""
 
     def make(deadline_s):
-        return Coordinator(
-            grid,
-            plan,
-            Shapes.of_plan(plan),
-            deadline_s=deadline_s,
-            progress=lambda *news: heard.append(news),
-        )
+        def tell(*news):
+            heard.append(news)
+
+        return _coordinator(grid, plan, deadline_s=deadline_s, progress=tell)
 
     return make
 
@@ -130,9 +133,9 @@ def _fail(*args):
     raise RuntimeError("RefusalError: not planned")
 
 
-def _collect(coordinator):
+def _collect(coordinator, plan):
     cohort = coordinator.roll_call()
-    return coordinator.collect(cohort, "popularity", 1, NO_HEAD)
+    return coordinator.collect(cohort, plan.releases[0])
 
 
 def test_roll_call_finds_every_silo(coordinator):
@@ -141,21 +144,21 @@ def test_roll_call_finds_every_silo(coordinator):
     assert cohort.dropped == ()
 
 
-def test_round_adds_up_every_silo_once(coordinator):
-    result = _collect(coordinator)
+def test_round_adds_up_every_silo_once(coordinator, plan):
+    result = _collect(coordinator, plan)
     assert result.total.tolist() == [1_111_111_111] * 5
     assert result.present == tuple(f"s{num}" for num in range(N_SILOS))
     assert (result.kind, result.round_num, result.dropped) == ("popularity", 1, ())
 
 
-def test_round_tells_its_progress(coordinator, heard):
-    _collect(coordinator)
+def test_round_tells_its_progress(coordinator, heard, plan):
+    _collect(coordinator, plan)
     assert heard[-1] == ("popularity", N_SILOS, N_SILOS)
     assert heard[0] == ("roll call", 0, N_SILOS)
 
 
 def test_round_asks_every_silo_the_same_question(coordinator, silos, plan):
-    _collect(coordinator)
+    _collect(coordinator, plan)
     questions = {silo.asked[1] for silo in silos}
     assert len(questions) == 1
     request = codec.decode(questions.pop(), RoundRequest, Shapes.of_plan(plan))
@@ -174,17 +177,17 @@ MISBEHAVIOUR = {
 
 
 @pytest.mark.parametrize("changes", MISBEHAVIOUR.values(), ids=MISBEHAVIOUR.keys())
-def test_silo_that_sends_something_else_is_named_and_dropped(coordinator, silos, changes):
+def test_silo_that_sends_something_else_is_named_and_dropped(coordinator, silos, changes, plan):
     _misbehave(silos[3], **changes)
-    result = _collect(coordinator)
+    result = _collect(coordinator, plan)
     assert result.total.tolist() == [1_111_110_111] * 5
     assert [d.silo_id for d in result.dropped] == ["s3"]
     assert "s3" not in result.present
 
 
-def test_silo_that_raises_is_named_with_its_public_reason(coordinator, silos):
+def test_silo_that_raises_is_named_with_its_public_reason(coordinator, silos, plan):
     silos[3].update = _fail
-    (dropped,) = _collect(coordinator).dropped
+    (dropped,) = _collect(coordinator, plan).dropped
     assert (dropped.silo_id, dropped.round_num) == ("s3", 1)
     assert "not planned" in dropped.reason
 
@@ -195,23 +198,23 @@ def test_silo_that_sends_garbage_is_named_and_dropped(coordinator, silos):
     assert "CodecError" in cohort.dropped[0].reason
 
 
-def test_silo_that_is_late_is_dropped_at_the_deadline(coordinate, grid):
+def test_silo_that_is_late_is_dropped_at_the_deadline(coordinate, grid, plan):
     coordinator = coordinate(1)
     cohort = coordinator.roll_call()
     grid.late = (1003,)
     start = time.monotonic()
-    result = coordinator.collect(cohort, "popularity", 1, NO_HEAD)
+    result = coordinator.collect(cohort, plan.releases[0])
     assert 1 <= time.monotonic() - start < 10
     assert [(d.silo_id, d.reason) for d in result.dropped] == [("s3", "no answer within 1 s")]
     assert result.total.tolist() == [1_111_110_111] * 5
 
 
-def test_round_with_too_few_silos_fails_and_says_why(coordinator, silos):
+def test_round_with_too_few_silos_fails_and_says_why(coordinator, silos, plan):
     cohort = coordinator.roll_call()
     for num in (3, 4):
         silos[num].update = _fail
     with pytest.raises(RoundError, match=r"8 silos answered, the plan needs 9 \(s3: .*s4: "):
-        coordinator.collect(cohort, "popularity", 1, NO_HEAD)
+        coordinator.collect(cohort, plan.releases[0])
 
 
 def test_roll_call_with_too_few_silos_fails(coordinate, grid):
@@ -236,11 +239,37 @@ def test_roll_call_counts_a_silo_once(coordinator, silos):
     assert cohort.dropped[0].reason == "answered from two nodes"
 
 
-def test_round_that_the_plan_does_not_hold_asks_nobody(coordinator, silos):
+def test_round_that_the_plan_does_not_hold_gets_no_answer(coordinator, plan):
     cohort = coordinator.roll_call()
-    with pytest.raises(RefusalError):
-        coordinator.collect(cohort, "popularity", 2, NO_HEAD)
-    assert all(len(silo.asked) == 1 for silo in silos)
+    with pytest.raises(RoundError, match="0 silos answered"):
+        coordinator.collect(cohort, replace(plan.releases[0], round_num=2))
+
+
+def test_request_carries_what_the_statistic_builds_upon(make_plan, silos, grid, plan):
+    terms = AutoencoderTerms(rounds=1, width=1, items=2)
+    step = Statistic(kind="autoencoder", share=1, dim=5)
+    plan = make_plan([("popularity", 1, 5), step], models={"autoencoder": terms.as_text()})
+    for silo in silos:
+        silo.plan, silo.shapes = plan, Shapes.of_plan(plan)
+    coordinator = _coordinator(grid, plan)
+    parameters = np.arange(5, dtype=np.float32)
+    coordinator.collect(
+        coordinator.roll_call(), plan.releases[1], parameters=parameters, model_digest="sha256:m"
+    )
+    request = codec.decode(silos[3].asked[1], RoundRequest, Shapes.of_plan(plan))
+    assert (request.kind, request.model_digest) == ("autoencoder", "sha256:m")
+    assert np.array_equal(request.parameters, parameters)
+    assert len(request.head) == 0
+
+
+def test_average_weighs_silos_by_public_weights(grid, plan):
+    """Silo n sends 10^n; s0 counts three times, nine others once."""
+    coordinator = _coordinator(grid, plan, weights={"s0": 3.0})
+    cohort = coordinator.roll_call()
+    result = coordinator.collect(cohort, plan.releases[0], aggregator="mean")
+    assert result.total == pytest.approx([1_111_111_113 / 12] * 5)
+    summed = coordinator.collect(cohort, plan.releases[0])
+    assert summed.total.tolist() == [1_111_111_111] * 5
 
 
 def test_publish_names_the_silos_that_did_not_take_the_model(coordinator, silos, plan):
@@ -258,6 +287,7 @@ def _model(plan):
     return GlobalModel(
         plan_digest=plan.digest,
         catalogue_digest=plan.catalogue_digest,
+        after_round=2,
         noisy_popularity=zeros(items),
         popularity=zeros(items),
         head=np.arange(head),
@@ -270,4 +300,6 @@ def _model(plan):
         item_out=zeros(items, 1),
         spectrum=zeros(head),
         noise_edge=zeros(),
+        parameters=zeros(0),
+        fusion=zeros(*Shapes.of_plan(plan).fusion),
     )

@@ -23,9 +23,10 @@ from fondaco.shared.workspace import Workspace
 from .checkpoint import Checkpoints, Dropped, RoundResult
 from .fusion import choose_weights
 from .global_model import (
-    Parts,
-    build_global_model,
+    Artefact,
+    build_base,
     choose_head,
+    continue_model,
     joint_stddev,
     model_digest,
     save_global_model,
@@ -41,7 +42,7 @@ class Job:
     Attributes:
         deadline_s: time after which a round goes on without the missing silos [s].
         weights: public weight of each silo in an average.
-        warm_start: iterative model -> (n_parameters,) of an earlier run to start from.
+        continued: an earlier run whose popularity, Gram and parameters this one starts from.
     """
 
     plan: RunPlan
@@ -50,7 +51,7 @@ class Job:
     deadline_s: float
     progress: Progress
     weights: Mapping[str, float] = field(default_factory=dict)
-    warm_start: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    continued: Artefact | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,18 +100,16 @@ class _Run:
 
     def finish(self) -> Outcome:
         """Run what is missing, publish the model and say how it went."""
-        parts = Parts(popularity=self._once(POPULARITY))
-        if "gram" in self._plan.models:
-            head = choose_head(self._plan, parts.popularity.total)
-            parts = replace(parts, gram=self._once("gram", head=head))
+        model = self._base()
         if PlannedModels.of_plan(self._plan).iterative:
-            parts = self._learn(parts)
-        if any(event.kind == FUSION for event in self._plan.releases):
-            digest = model_digest(self._publish(parts))
+            model = replace(model, parameters=self._learn(model))
+        if self._events(FUSION):
+            digest = self._publish(model)
             gains = self._once(FUSION, model_digest=digest)
             noise = joint_stddev(self._plan, gains)
-            parts = replace(parts, fusion=choose_weights(self._plan, gains.total, noise))
-        model = self._publish(parts)
+            model = replace(model, fusion=choose_weights(self._plan, gains.total, noise))
+        model = replace(model, after_round=len(self._plan.releases))
+        self._publish(model)
         save_global_model(model, self._plan, self._job.workspace.model)
         lost = [drop for result in self._rounds for drop in result.dropped]
         return Outcome(
@@ -120,24 +119,38 @@ class _Run:
             seconds=self._seconds,
         )
 
-    def _learn(self, parts: Parts) -> Parts:
-        """Learn every iterative model on top of the popularity and Gram parts."""
-        model = self._publish(parts)
-        digest = model_digest(model)
+    def _base(self) -> GlobalModel:
+        """Popularity and Gram: released now, or those of the run that is continued."""
+        if self._job.continued is not None:
+            return continue_model(self._plan, self._job.continued)
+        popularity = self._once(POPULARITY)
+        gram = None
+        if self._events("gram"):
+            head = choose_head(self._plan, popularity.total)
+            gram = self._once("gram", head=head)
+        return build_base(self._plan, self._job.catalogue, popularity, gram)
+
+    def _learn(self, model: GlobalModel) -> NDArray[np.float32]:
+        """Learn every iterative model on top of `model`; return all their parameters."""
+        digest = self._publish(model)
         facts = PublicFacts(catalogue=self._job.catalogue, model=model)
-        learned: dict[str, NDArray[np.float32]] = {}
-        for name in PlannedModels.of_plan(self._plan).iterative:
-            start = self._job.warm_start.get(name)
+        planned = PlannedModels.of_plan(self._plan)
+        known = self._job.continued
+        learned = []
+        for name in planned.iterative:
+            start = known.parameters_of(name, planned.n_parameters[name]) if known else None
             learner = Learner(name, self._plan, facts, start)
-            for event in [e for e in self._plan.releases if e.kind == name]:
-                parameters = learner.parameters
-                learner.absorb(self._finished(event, parameters=parameters, model_digest=digest))
-            learned[name] = learner.final()
-        return replace(parts, parameters=learned)
+            for event in self._events(name):
+                sent = learner.parameters
+                learner.absorb(self._finished(event, parameters=sent, model_digest=digest))
+            learned.append(learner.final())
+        return np.concatenate(learned)
+
+    def _events(self, kind: str) -> list[PrivacyEvent]:
+        return [event for event in self._plan.releases if event.kind == kind]
 
     def _once(self, kind: str, **request: Any) -> RoundResult:  # noqa: ANN401  (of `collect`)
-        event = next(event for event in self._plan.releases if event.kind == kind)
-        return self._finished(event, **request)
+        return self._finished(self._events(kind)[0], **request)
 
     def _finished(self, event: PrivacyEvent, **request: Any) -> RoundResult:  # noqa: ANN401
         """Return the round's result, from its checkpoint if it has been finished."""
@@ -154,11 +167,10 @@ class _Run:
         self._seconds[event.kind] = self._seconds.get(event.kind, 0.0) + spent
         return result
 
-    def _publish(self, parts: Parts) -> GlobalModel:
-        after_round = len(self._rounds)
-        model = build_global_model(self._plan, self._job.catalogue, parts, after_round)
+    def _publish(self, model: GlobalModel) -> str:
+        """Send the model to all silos; return its digest."""
         self._unreached += self._coordinator.publish(self._cohort, model)
-        return model
+        return model_digest(model)
 
 
 def make_app(job: Job, done: Callable[[Outcome], None]) -> ServerApp:

@@ -2,8 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -44,45 +43,28 @@ def joint_stddev(plan: RunPlan, result: RoundResult) -> float:
     return event.silo_stddev_grid * float(np.sqrt(len(result.present))) / plan.grid
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Parts:
-    """What has been learned so far.
-
-    Attributes:
-        popularity: result of the first release.
-        gram: result of the Gram's, None before it or without one.
-        parameters: iterative model -> (n_parameters,); zeros stand in for the others.
-        fusion: (n_buckets, n_parts); None: the reference part alone.
-    """
-
-    popularity: RoundResult
-    gram: RoundResult | None = None
-    parameters: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
-    fusion: NDArray[np.float32] | None = None
-
-
-def build_global_model(
-    plan: RunPlan, catalogue: Catalogue, parts: Parts, after_round: int
+def build_base(
+    plan: RunPlan, catalogue: Catalogue, popularity: RoundResult, gram_result: RoundResult | None
 ) -> GlobalModel:
-    """Return the global model of what was released and the public catalogue.
+    """Return the global model of the first releases, on which iterative models stand.
 
     Args:
         plan: its grid, noise scale and models.
         catalogue: public item facts.
-        parts: what has been learned.
-        after_round: newest round that it rests on.
+        popularity: sum over silos of the first release.
+        gram_result: that of the Gram; None where the plan has none.
     """
     features = item_features(catalogue)
-    noisy = parts.popularity.total / plan.grid
-    popularity_stddev = joint_stddev(plan, parts.popularity)
+    noisy = popularity.total / plan.grid
+    popularity_stddev = joint_stddev(plan, popularity)
     smooth = denoise_popularity(noisy, popularity_stddev, features)
-    head = choose_head(plan, parts.popularity.total)
-    if parts.gram is None:
+    head = choose_head(plan, popularity.total)
+    if gram_result is None:
         head_model = gram.without_gram(head, smooth, popularity_stddev)
     else:
         head_model = gram.denoise_gram(
-            gram.unpack_gram(parts.gram.total / plan.grid),
-            joint_stddev(plan, parts.gram),
+            gram.unpack_gram(gram_result.total / plan.grid),
+            joint_stddev(plan, gram_result),
             head=head,
             noisy_popularity=noisy,
             popularity=smooth,
@@ -90,10 +72,11 @@ def build_global_model(
             features=features,
         )
     left, right = gram.item_factors(head_model, features, smooth, gram.RIDGE * head_model.edge)
+    n_parameters = sum(PlannedModels.of_plan(plan).n_parameters.values())
     return GlobalModel(
         plan_digest=plan.digest,
         catalogue_digest=plan.catalogue_digest,
-        after_round=after_round,
+        after_round=(gram_result or popularity).round_num,
         noisy_popularity=noisy.astype(np.float32),
         popularity=smooth.astype(np.float32),
         head=head_model.head,
@@ -106,26 +89,9 @@ def build_global_model(
         item_out=right.astype(np.float32),
         spectrum=head_model.spectrum.astype(np.float32),
         noise_edge=np.array(head_model.edge, dtype=np.float32),
-        **_learned(plan, parts),
+        parameters=np.zeros(n_parameters, dtype=np.float32),
+        fusion=reference_alone(plan),
     )
-
-
-def _learned(plan: RunPlan, parts: Parts) -> dict[str, NDArray[np.float32]]:
-    planned = PlannedModels.of_plan(plan)
-    nothing = np.zeros(0, dtype=np.float32)
-    flat = [
-        parts.parameters.get(name, np.zeros(size, dtype=np.float32))
-        for name, size in planned.n_parameters.items()
-    ]
-    return {
-        "parameters": np.concatenate([nothing, *flat]),
-        "fusion": reference_alone(plan) if parts.fusion is None else parts.fusion,
-    }
-
-
-def model_digest(model: GlobalModel) -> str:
-    """Return SHA-256 of the model's encoded bytes, as `sha256:...`."""
-    return f"sha256:{hashlib.sha256(codec.encode(model)).hexdigest()}"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -134,6 +100,34 @@ class Artefact:
 
     model: GlobalModel
     plan: RunPlan
+
+    def parameters_of(self, name: str, n_parameters: int) -> NDArray[np.float32] | None:
+        """Return the parameters of a model, None unless it is there in this size."""
+        found = PlannedModels.of_plan(self.plan).split(self.model.parameters).get(name)
+        return found if found is not None and len(found) == n_parameters else None
+
+
+def continue_model(plan: RunPlan, earlier: Artefact) -> GlobalModel:
+    """Return the popularity and Gram parts of `earlier` as the base of `plan`.
+
+    Raises:
+        ModelError: the plan does not continue that run, or has another head.
+    """
+    if plan.earlier_digest != earlier.plan.digest or plan.head != earlier.plan.head:
+        raise ModelError(f"plan {plan.digest[:19]} does not continue {earlier.plan.digest[:19]}")
+    n_parameters = sum(PlannedModels.of_plan(plan).n_parameters.values())
+    return replace(
+        earlier.model,
+        plan_digest=plan.digest,
+        after_round=0,
+        parameters=np.zeros(n_parameters, dtype=np.float32),
+        fusion=reference_alone(plan),
+    )
+
+
+def model_digest(model: GlobalModel) -> str:
+    """Return SHA-256 of the model's encoded bytes, as `sha256:...`."""
+    return f"sha256:{hashlib.sha256(codec.encode(model)).hexdigest()}"
 
 
 def save_global_model(model: GlobalModel, plan: RunPlan, path: Path) -> None:

@@ -90,6 +90,12 @@ def run(
     keep_silos: Annotated[
         bool, typer.Option(help="Keep each silo's state for `fondaco-client recommend`.")
     ] = False,
+    continues: Annotated[
+        Path | None,
+        typer.Option(
+            "--continue", help="Folder of an earlier run to go on from; epsilon covers both."
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option(help="Print the plan and its epsilon; spend nothing.")
     ] = False,
@@ -102,7 +108,7 @@ def run(
     extra += [f"dataset.silo_column={json.dumps(silo_column)}"] if silo_column else []
     chosen = scenario_of(scenario, settings, data_dir, seed, extra)
     with _progress() as progress:
-        prepared = runs.prepare(chosen, progress)
+        prepared = runs.prepare(chosen, progress, continues=continues)
     if dry_run:
         _show_plan(prepared, as_json=as_json)
         return

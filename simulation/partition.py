@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -318,3 +318,18 @@ def _dirichlet(
     limits = np.cumsum(shares, axis=1)[tastes]
     drawn = (limits < rng.random((n_users, 1))).sum(axis=1)
     return np.asarray(np.minimum(drawn, silos.count - 1), dtype=np.int64)
+
+
+def silo_weights(config: SilosConfig, silo_ids: Sequence[str]) -> dict[str, float]:
+    """Return the declared public weight of each silo; nothing where none is declared.
+
+    Raises:
+        ConfigError: there are not as many weights as silos, or one is not positive.
+    """
+    if not config.weights:
+        return {}
+    if len(config.weights) != len(silo_ids) or not all(w > 0 for w in config.weights):
+        raise ConfigError(
+            f"silos.weights must be {len(silo_ids)} numbers > 0, not {list(config.weights)}"
+        )
+    return dict(zip(silo_ids, config.weights, strict=True))

@@ -1,7 +1,7 @@
 """Scenario + public facts -> RunPlan: what every silo would release, before anything is spent."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from fondaco.shared.calibration import Statistic, filter_budget, gaussian_mu, plan_releases
 from fondaco.shared.catalogue import Catalogue
@@ -12,50 +12,39 @@ from fondaco.shared.models import MODELS, NetworkModel, Sizes
 from fondaco.shared.models.base import RoundTerms, Terms
 from fondaco.shared.models.gram import MAX_HEAD, head_size
 from fondaco.shared.models.terms import FUSION, POPULARITY, PlannedModels, in_order
-from fondaco.shared.privacy.events import EVERYBODY, PrivacyEvent
+from fondaco.shared.privacy.events import EVERYBODY
 from fondaco.shared.privacy.plan import GRID, Cohort, RunPlan
 from fondaco.shared.provenance import code_digest
 
 from .scenario import Scenario
 
 
-@dataclass(frozen=True, kw_only=True)
-class Earlier:
-    """What an earlier plan about the same customers has charged them."""
-
-    charged: tuple[PrivacyEvent, ...]
-    digest: str
-
-    @classmethod
-    def of_plan(cls, plan: RunPlan) -> "Earlier":
-        """Return all that `plan` and those before it charge."""
-        return cls(charged=(*plan.earlier, *plan.releases), digest=plan.digest)
-
-
 def make_plan(
-    scenario: Scenario, catalogue: Catalogue, n_silos: int, earlier: Earlier | None = None
+    scenario: Scenario, catalogue: Catalogue, n_silos: int, earlier: RunPlan | None = None
 ) -> RunPlan:
     """Return the plan of `scenario` for `n_silos` silos.
 
-    Only public facts enter: the scenario, the catalogue, the number of silos, an earlier plan.
-    The scenario's epsilon covers the earlier plan too.
+    Only public facts enter: the scenario, the catalogue, the number of silos, and the plan of
+    a run that this one continues; the scenario's epsilon then covers both.
 
     Raises:
         ConfigError: a privacy knob is out of range.
     """
     privacy = scenario.privacy
-    head = _head(scenario, catalogue)
+    _check_names_and_shares(scenario)
+    head = earlier.head if earlier else _head(scenario, catalogue)
+    charged = (*earlier.earlier, *earlier.releases) if earlier else ()
     sizes = Sizes(n_items=len(catalogue), head=head)
     terms = {name: model_terms(scenario, name) for name in scenario.models}
     models = {name: t.as_text() for name, t in terms.items()}
     cohort = Cohort.default(n_silos, scenario.silos.min_present, scenario.silos.t_collude)
     releases = plan_releases(
-        _statistics(scenario, sizes, terms),
+        (_continued_statistics if earlier else _statistics)(scenario, sizes, terms),
         epsilon=privacy.epsilon,
         target_delta=privacy.target_delta,
         cohort=cohort,
         trust=privacy.trust,
-        earlier=earlier.charged if earlier else (),
+        earlier=charged,
     )
     order, budget = filter_budget(releases, privacy.target_delta)
     return RunPlan(
@@ -75,9 +64,19 @@ def make_plan(
         code_digest=code_digest(),
         models=models,
         public=_public_facts(scenario),
-        earlier=earlier.charged if earlier else (),
+        earlier=charged,
         earlier_digest=earlier.digest if earlier else "",
     )
+
+
+def _check_names_and_shares(scenario: Scenario) -> None:
+    names = scenario.models
+    if not names or len(set(names)) != len(names):
+        raise ConfigError(f"models={list(names)} must name distinct models, at least one")
+    for name in ("popularity_share", "fusion_share"):
+        if not 0.0 < getattr(scenario.privacy, name) < 1.0:
+            value = getattr(scenario.privacy, name)
+            raise ConfigError(f"privacy.{name}={value} must lie between 0 and 1")
 
 
 def model_terms(scenario: Scenario, name: str) -> Terms:
@@ -104,23 +103,35 @@ def model_terms(scenario: Scenario, name: str) -> Terms:
 def _statistics(scenario: Scenario, sizes: Sizes, terms: Mapping[str, Terms]) -> list[Statistic]:
     """Everything that is released, in order: popularity, the models, what they are worth."""
     privacy = scenario.privacy
-    if not terms or len(terms) != len(scenario.models):
-        raise ConfigError(f"models={list(scenario.models)} must name distinct models, at least one")
-    for name in ("popularity_share", "fusion_share"):
-        if not 0.0 < getattr(privacy, name) < 1.0:
-            raise ConfigError(f"privacy.{name}={getattr(privacy, name)} must lie between 0 and 1")
     fused = len(terms) > 1
     rest = 1.0 - privacy.popularity_share - (privacy.fusion_share if fused else 0.0)
     if not rest > 0.0:
         raise ConfigError("popularity_share and fusion_share leave nothing for the models")
-    planned = PlannedModels(terms=in_order(terms), sizes=sizes)
-    found = [Statistic(kind=POPULARITY, share=privacy.popularity_share, dim=sizes.n_items)]
-    for name, own in planned.terms.items():
-        share = rest * own.share / sum(t.share for t in terms.values())
-        found.append(_of_model(name, own, share, sizes))
-    if fused:
-        found.append(Statistic(kind=FUSION, share=privacy.fusion_share, dim=planned.fusion_dim))
-    return found
+    first = Statistic(kind=POPULARITY, share=privacy.popularity_share, dim=sizes.n_items)
+    last = [_fusion(privacy.fusion_share, sizes, terms)] if fused else []
+    return [first, *_of_models(terms, rest, sizes), *last]
+
+
+def _continued_statistics(
+    scenario: Scenario, sizes: Sizes, terms: Mapping[str, Terms]
+) -> list[Statistic]:
+    """The same for a run that has its popularity and Gram from an earlier one."""
+    learned = {name: own for name, own in terms.items() if isinstance(own, RoundTerms)}
+    if not learned:
+        raise ConfigError("a run can only be continued with models that are learned in rounds")
+    share = scenario.privacy.fusion_share
+    return [*_of_models(learned, 1.0 - share, sizes), _fusion(share, sizes, terms)]
+
+
+def _fusion(share: float, sizes: Sizes, terms: Mapping[str, Terms]) -> Statistic:
+    dim = PlannedModels(terms=in_order(terms), sizes=sizes).fusion_dim
+    return Statistic(kind=FUSION, share=share, dim=dim)
+
+
+def _of_models(terms: Mapping[str, Terms], rest: float, sizes: Sizes) -> list[Statistic]:
+    total = sum(own.share for own in terms.values())
+    ordered = in_order(terms).items()
+    return [_of_model(name, own, rest * own.share / total, sizes) for name, own in ordered]
 
 
 def _of_model(name: str, terms: Terms, share: float, sizes: Sizes) -> Statistic:
@@ -163,6 +174,8 @@ def _public_facts(scenario: Scenario) -> Mapping[str, str]:
         "headline": scenario.evaluation.headline,
         "repeats": "yes" if dataset.keep_repeats else "no",
     }
+    if scenario.silos.weights:
+        facts["silo_weights"] = ",".join(repr(weight) for weight in scenario.silos.weights)
     if dataset.protocol == "time":
         facts |= {"valid_from": dataset.valid_from, "test_from": dataset.test_from}
     return facts

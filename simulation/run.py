@@ -17,6 +17,7 @@ from fondaco.client.dataset_files import save_silo
 from fondaco.client.state import save_state, serving_facts
 from fondaco.server import app as server_app
 from fondaco.server.app import Job, Outcome
+from fondaco.server.global_model import Artefact, load_global_model
 from fondaco.shared import codec
 from fondaco.shared.errors import ConfigError, RoundError
 from fondaco.shared.privacy.plan import RunPlan
@@ -26,7 +27,7 @@ from .datasets import load
 from .evaluation import check_evaluation, measure
 from .grid import InProcessGrid, run_server_app
 from .marketplace import Marketplace
-from .partition import partition
+from .partition import partition, silo_weights
 from .planning import make_plan
 from .result import build_result, write_result
 from .scenario import Scenario
@@ -38,13 +39,18 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Prepared:
-    """A scenario whose rows are cut into silos and whose plan is made; nothing is spent yet."""
+    """A scenario whose rows are cut into silos and whose plan is made; nothing is spent yet.
+
+    Attributes:
+        continued: the earlier run that this one goes on from, if any.
+    """
 
     scenario: Scenario
     market: Marketplace
     silos: Sequence[SiloDataset]
     plan: RunPlan
     timings_s: Mapping[str, float]
+    continued: Artefact | None = None
 
     @property
     def silo_ids(self) -> list[str]:
@@ -86,12 +92,21 @@ def quiet(stage: str, done: int, of: int) -> None:
     del stage, done, of
 
 
-def prepare(scenario: Scenario, progress: Progress = quiet) -> Prepared:
+def prepare(
+    scenario: Scenario, progress: Progress = quiet, *, continues: Path | None = None
+) -> Prepared:
     """Load the data set, cut it into silos and make the plan.
+
+    Args:
+        scenario: what to run.
+        progress: told per stage.
+        continues: folder of an earlier run on the same customers; its model is the start, and
+            what it spent counts.
 
     Raises:
         ConfigError: a knob is out of range.
         DataError: the data set is missing or holds a bad row.
+        ModelError: `continues` holds no model of this catalogue.
     """
     check_evaluation(scenario)
     watch = Stopwatch()
@@ -102,17 +117,29 @@ def prepare(scenario: Scenario, progress: Progress = quiet) -> Prepared:
     progress("load", 1, 1)
     with watch("partition"):
         silos = partition(market, scenario.silos, scenario.dataset, scenario.seed)
-    return prepare_silos(scenario, market, silos, watch)
+    earlier = None
+    if continues is not None:
+        earlier = load_global_model(Workspace(continues).model, market.catalogue)
+    return prepare_silos(scenario, market, silos, watch, earlier)
 
 
 def prepare_silos(
-    scenario: Scenario, market: Marketplace, silos: Sequence[SiloDataset], watch: Stopwatch
+    scenario: Scenario,
+    market: Marketplace,
+    silos: Sequence[SiloDataset],
+    watch: Stopwatch,
+    earlier: Artefact | None = None,
 ) -> Prepared:
     """Make the plan for silos that are cut already (a comparison cuts once)."""
     with watch("plan"):
-        plan = make_plan(scenario, market.catalogue, len(silos))
+        plan = make_plan(scenario, market.catalogue, len(silos), earlier.plan if earlier else None)
     return Prepared(
-        scenario=scenario, market=market, silos=silos, plan=plan, timings_s=dict(watch.timings_s)
+        scenario=scenario,
+        market=market,
+        silos=silos,
+        plan=plan,
+        timings_s=dict(watch.timings_s),
+        continued=earlier,
     )
 
 
@@ -215,6 +242,8 @@ def _federate(
         workspace=workspace,
         deadline_s=engine.deadline_s,
         progress=progress,
+        weights=silo_weights(prepared.scenario.silos, prepared.silo_ids),
+        continued=prepared.continued,
     )
     if engine.kind == "ray":
         from .ray_engine import federate_with_ray  # noqa: PLC0415  (an optional extra)

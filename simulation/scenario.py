@@ -83,6 +83,9 @@ class SilosConfig:
     """`dirichlet` only: smaller is more skewed."""
     min_present: int = 0
     """Fewer silos than this end the round; 0 means all but a tenth."""
+    weights: tuple[float, ...] = ()
+    """`trust = "silo"` only: public weight of each silo in an average, in the silos' order; equal
+    where none are given. Never the number of a silo's customers, which is private."""
     t_collude: int = 0
     """Silos that may pool their knowledge with the server; 0 means max(1, a tenth)."""
 

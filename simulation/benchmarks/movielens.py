@@ -9,7 +9,7 @@ import numpy as np
 import typer
 
 from fondaco.server.checkpoint import RoundResult
-from fondaco.server.global_model import Parts, build_global_model, choose_head
+from fondaco.server.global_model import build_base, choose_head
 from fondaco.shared.privacy.clipping import ClippedSum, gram_sum, popularity_sum
 from fondaco.shared.privacy.contribution import Histories, bound_contributions
 from fondaco.shared.privacy.noise import NoiseStream
@@ -66,8 +66,7 @@ def one_centre(prepared: Prepared, histories: Histories, noise_seed: int) -> Glo
     popularity = released("popularity", 1, popularity_sum(histories, plan.grid))
     head = choose_head(plan, popularity.total)
     gram = released("gram", 2, gram_sum(histories.restrict(head), plan.grid))
-    parts = Parts(popularity=popularity, gram=gram)
-    return build_global_model(plan, prepared.market.catalogue, parts, 2)
+    return build_base(plan, prepared.market.catalogue, popularity, gram)
 
 
 def measure_budget(prepared: Prepared, histories: Histories, seeds: list[int]) -> Row:

@@ -189,7 +189,7 @@ def load_global_model(path: Path, catalogue: Catalogue | None = None) -> Artefac
         raise ModelError(f"{path} cannot be read as a global model: {error!r}") from error
     except (ConfigError, CodecError) as error:
         raise ModelError(f"{path} does not fit its plan: {error}") from error
-    if (model_digest(model), plan.digest) != (facts["digest"], model.plan_digest):
+    if (model_digest(model), plan.digest) != (facts.get("digest"), model.plan_digest):
         raise ModelError(f"{path} is damaged: its checksum does not fit")
     if catalogue is not None and catalogue.digest != model.catalogue_digest:
         raise ModelError(f"{path} was made for another catalogue than {catalogue.digest[:19]}")

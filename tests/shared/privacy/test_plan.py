@@ -49,7 +49,7 @@ def test_silo_share_is_the_whole_noise_where_each_silo_protects_itself():
 
 
 def test_plan_releases_split_mu_squared_by_their_shares(plan):
-    first, second = (1 / m**2 for m in plan.multipliers)
+    first, second = (1 / m.multiplier**2 for m in plan.mechanisms)
     assert math.isclose(first / (first + second), 0.1, rel_tol=1e-5)
 
 
@@ -88,6 +88,36 @@ def test_plan_digest_changes_with_any_promise(plan, make_plan):
     assert len(digests) == 5
 
 
+def test_plan_digest_changes_with_the_terms_of_a_model(plan):
+    models = [{}, {"gram": {"head": "3"}}, {"mf": {"head": "4"}}, {"gram": {"head": "4", "n": "1"}}]
+    assert len({plan.digest, *(replace(plan, models=m).digest for m in models)}) == 5
+
+
+@pytest.mark.parametrize("models", [{"mf": {"rate": 0.1}}, {"mf": {"widths": [1, 0.5]}}])
+def test_plan_refuses_terms_of_a_model_that_are_floats(plan, models):
+    with pytest.raises(ConfigError, match="float"):
+        _ = replace(plan, models=models).digest
+
+
+def test_certificate_covers_earlier_releases_and_the_budget_does_not(plan, make_plan):
+    later = make_plan(epsilon=2.0, earlier=plan.releases, earlier_digest=plan.digest)
+    assert 0.999 * 2.0 <= later.epsilons()["epsilon"] <= 2.0
+    assert later.budget_units == sum(later.cost(event) for event in later.releases)
+    assert len(later.mechanisms) == 4
+
+
+def test_plan_refuses_releases_that_exceed_the_target_with_the_earlier_ones(plan):
+    with pytest.raises(ConfigError, match="cost epsilon"):
+        replace(plan, earlier=plan.releases)
+
+
+def test_plan_with_earlier_releases_survives_its_canonical_text(plan, make_plan):
+    later = make_plan(epsilon=2.0, earlier=plan.releases, earlier_digest=plan.digest)
+    again = RunPlan.from_json(later.to_json())
+    assert (again, again.digest) == (later, later.digest)
+    assert again.earlier == plan.releases
+
+
 def test_plan_text_holds_no_float(plan):
     json.loads(plan.to_json(), parse_float=pytest.fail)
 
@@ -95,7 +125,7 @@ def test_plan_text_holds_no_float(plan):
 @pytest.mark.parametrize(
     ("term", "value"),
     [
-        ("schema", 2),
+        ("schema", 1),
         ("unit", "row"),
         ("adjacency", "replace-one"),
         ("max_silos_per_customer", 2),
@@ -176,7 +206,7 @@ def test_plan_refuses_a_release_named_twice(plan):
 
 def test_plan_needs_a_positive_share_for_every_release(make_plan):
     with pytest.raises(ConfigError, match="positive share"):
-        make_plan((("popularity", 0, 5), ("gram", 1_000_000, 10)))
+        make_plan((("popularity", 0, 5), ("gram", 1, 10)))
 
 
 def test_event_for_refuses_what_was_not_planned(plan):

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from fondaco.shared.fusion import FUSERS
 from fondaco.shared.metrics import parse_metric
 from fondaco.shared.models import Timelines
+from fondaco.shared.models.published import GlobalParts, activity_buckets, never_ranked
 from fondaco.shared.models.terms import (
     BUCKET_EDGES,
     FUSION_CLIP,
@@ -20,7 +21,6 @@ from fondaco.shared.privacy.noise import Sample
 from fondaco.shared.privacy.plan import RunPlan
 
 from .dataset import Fold, SiloDataset, as_timelines
-from .serving.published import GlobalParts, activity_buckets, never_ranked
 from .serving.tuning import Judge
 
 USERS_AT_ONCE = 256

@@ -16,6 +16,7 @@ from fondaco.shared.config import FusionConfig, build
 from fondaco.shared.errors import ConfigError, DataError, ModelError
 from fondaco.shared.metrics import rank_topk
 from fondaco.shared.models import PublicFacts
+from fondaco.shared.models.published import GlobalParts
 from fondaco.shared.models.terms import PlannedModels
 from fondaco.shared.privacy.plan import RunPlan
 from fondaco.shared.records import GlobalModel
@@ -24,7 +25,7 @@ from fondaco.shared.workspace import Workspace
 from .agent import SiloAgent, SiloHome
 from .dataset import Fold, Rows, SiloDataset
 from .dataset_files import load_silo, whole_folder, write_silo
-from .serving import PARTS, GlobalParts, Recommender, fit_recommender
+from .serving import PARTS, Recommender, fit_recommender
 
 MODEL_FILE = "global-model.fndc"
 PLAN_FILE = "plan.json"

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from fondaco.shared.errors import ConfigError
 from fondaco.shared.models import MODELS, FactorModel, NetworkModel, PublicFacts, Timelines
 from fondaco.shared.models.base import Array32, RoundTerms
+from fondaco.shared.models.published import GlobalParts
 from fondaco.shared.models.terms import FUSION, PlannedModels
 from fondaco.shared.privacy.clipping import ClippedSum, gram_sum, popularity_sum
 from fondaco.shared.privacy.contribution import Histories
@@ -20,7 +21,6 @@ from fondaco.shared.privacy.plan import RunPlan
 
 from .dataset import SiloDataset
 from .fusion_gains import fusion_gains
-from .serving.published import GlobalParts
 
 Array = NDArray[np.float64]
 FACTORS_AT_ONCE = 1024

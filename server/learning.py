@@ -4,12 +4,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fondaco.shared.models import FactorModel, PublicFacts
-from fondaco.shared.models.base import Array32
+from fondaco.shared.models.base import Array32, Released
 from fondaco.shared.models.terms import PlannedModels, trains_locally
 from fondaco.shared.privacy.plan import RunPlan
 
 from .aggregation import OPTIMIZERS
 from .checkpoint import RoundResult
+from .global_model import joint_stddev
 
 
 class Learner:
@@ -35,6 +36,7 @@ class Learner:
         self._parameters: NDArray[np.float64] = beginning.astype(np.float64)
         self._optimizer = OPTIMIZERS[self._terms.optimizer](self._terms.learning_rate)
         self._divisor = float(plan.public["declared_users"]) * self._terms.sampling_rate
+        self._released: list[Released] = []
         self._rounds = 0
         self._late_sum = np.zeros_like(self._parameters)
         self._late = 0
@@ -48,9 +50,10 @@ class Learner:
     def absorb(self, result: RoundResult) -> None:
         """Move by the joint release of one round."""
         noisy = result.total / self._plan.grid
+        self._released.append(Released(total=noisy, noise_stddev=joint_stddev(self._plan, result)))
         moved = None
         if isinstance(self._model, FactorModel):
-            moved = self._model.advance(self._terms, self._facts, self.parameters, noisy)
+            moved = self._model.advance(self._terms, self._facts, self.parameters, self._released)
         if moved is not None:
             self._parameters = moved.astype(np.float64)
             self._solved = True

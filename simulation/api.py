@@ -8,10 +8,11 @@ from typing import Any
 
 import pandas as pd
 
-from fondaco.client.serving import GlobalParts, fit_recommender
+from fondaco.client.serving import fit_recommender
 from fondaco.client.state import SiloState
 from fondaco.shared.errors import ConfigError, DataError
 from fondaco.shared.models import PublicFacts
+from fondaco.shared.models.published import GlobalParts
 from fondaco.shared.models.terms import PlannedModels
 
 from . import run as runs

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from fondaco.client.dataset import Fold, SiloDataset
-from fondaco.client.serving import GlobalParts, Recommender, fit_recommender
+from fondaco.client.serving import Recommender, fit_recommender
 from fondaco.shared.catalogue import Catalogue
 from fondaco.shared.config import FusionConfig, unknown_name
 from fondaco.shared.errors import ConfigError
@@ -25,6 +25,7 @@ from fondaco.shared.metrics import (
     parse_metric,
 )
 from fondaco.shared.models import PublicFacts
+from fondaco.shared.models.published import GlobalParts
 from fondaco.shared.models.terms import PlannedModels
 from fondaco.shared.privacy.plan import RunPlan
 from fondaco.shared.records import GlobalModel

@@ -1,5 +1,6 @@
 """Scenario + public facts -> RunPlan: what every silo would release, before anything is spent."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -35,7 +36,7 @@ def make_plan(
     head = earlier.head if earlier else _head(scenario, catalogue)
     charged = (*earlier.earlier, *earlier.releases) if earlier else ()
     sizes = Sizes(n_items=len(catalogue), head=head)
-    terms = {name: model_terms(scenario, name) for name in scenario.models}
+    terms = _resolved(scenario)
     models = {name: t.as_text() for name, t in terms.items()}
     cohort = Cohort.default(n_silos, scenario.silos.min_present, scenario.silos.t_collude)
     releases = plan_releases(
@@ -77,6 +78,23 @@ def _check_names_and_shares(scenario: Scenario) -> None:
         if not 0.0 < getattr(scenario.privacy, name) < 1.0:
             value = getattr(scenario.privacy, name)
             raise ConfigError(f"privacy.{name}={value} must lie between 0 and 1")
+    if scenario.privacy.popularity_share + scenario.privacy.fusion_share >= 1.0:
+        raise ConfigError("popularity_share and fusion_share leave nothing for the models")
+
+
+def _resolved(scenario: Scenario) -> dict[str, Terms]:
+    """Every model's terms, with what is left to rules of the budget filled in."""
+    terms = {name: model_terms(scenario, name) for name in scenario.models}
+    privacy = scenario.privacy
+    mu = gaussian_mu(privacy.epsilon, privacy.target_delta)
+    rest = 1.0 - privacy.popularity_share - (privacy.fusion_share if len(terms) > 1 else 0.0)
+    total = sum(own.share for own in terms.values())
+    return {
+        name: MODELS[name].resolve(
+            own, mu * math.sqrt(rest * own.share / total), scenario.dataset.declared_users
+        )
+        for name, own in terms.items()
+    }
 
 
 def model_terms(scenario: Scenario, name: str) -> Terms:
@@ -105,8 +123,6 @@ def _statistics(scenario: Scenario, sizes: Sizes, terms: Mapping[str, Terms]) ->
     privacy = scenario.privacy
     fused = len(terms) > 1
     rest = 1.0 - privacy.popularity_share - (privacy.fusion_share if fused else 0.0)
-    if not rest > 0.0:
-        raise ConfigError("popularity_share and fusion_share leave nothing for the models")
     first = Statistic(kind=POPULARITY, share=privacy.popularity_share, dim=sizes.n_items)
     last = [_fusion(privacy.fusion_share, sizes, terms)] if fused else []
     return [first, *_of_models(terms, rest, sizes), *last]

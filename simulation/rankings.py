@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, vstack
 
 from fondaco.client.dataset import Fold, SiloDataset, as_timelines
-from fondaco.client.serving import GlobalParts
-from fondaco.client.serving.published import never_ranked
 from fondaco.shared.metrics import rank_topk
+from fondaco.shared.models.published import GlobalParts, never_ranked
 from fondaco.shared.models.terms import day_of
 
 from .baselines import Scorer, rank_by

@@ -173,7 +173,7 @@ def model_facts(
             "n_params": planned.n_parameters.get(name, MODELS[name].dim(terms, planned.sizes)),
             "epsilon_share": shares[name] / SHARES_TOTAL,
             "fusion_weight": [round(float(weight), 4) for weight in weights[name]],
-            "train_s": round(outcome.seconds[name], 3),
+            "train_s": round(outcome.seconds.get(name, 0.0), 3),
             "step_ratio": round(step_ratios[name], 3) if name in step_ratios else None,
         }
         for name, terms in planned.terms.items()

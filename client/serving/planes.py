@@ -10,11 +10,11 @@ from scipy.sparse import csr_matrix
 
 from fondaco.shared.catalogue import Catalogue
 from fondaco.shared.models import Timelines
+from fondaco.shared.models.published import GlobalParts, Published, never_ranked
 from fondaco.shared.records import GlobalModel
 
 from ..content import content_vectors, profile_scores, recency_weights
 from ..dataset import Fold, Rows, SiloDataset, as_timelines
-from .published import GlobalParts, Published, never_ranked
 from .solve import (
     LowRankEase,
     Solve,

@@ -16,10 +16,10 @@ from fondaco.shared.config import FusionConfig
 from fondaco.shared.fusion import FUSERS, Fuser
 from fondaco.shared.fusion.stacked import fit_listwise
 from fondaco.shared.metrics import parse_metric
+from fondaco.shared.models.published import GlobalParts, never_ranked
 
 from ..dataset import Fold, Rows, SiloDataset
 from .planes import Asked, Named, Plane, Scorers
-from .published import GlobalParts, never_ranked
 from .tuning import (
     BASE_SHARPNESS,
     SIDE_START,

@@ -42,7 +42,7 @@ class _Sorted:
     def add(self, values: NDArray[np.int64], weight: float = 1.0) -> None:
         """Take in one silo's (dim,) update [grid units]."""
         del weight
-        self._updates.append(values)
+        self._updates.append(np.broadcast_to(values, self._dim))
 
     def _sorted(self) -> NDArray[np.int64]:
         """(n_silos, dim) ascending in every column."""

@@ -175,11 +175,35 @@ T = TypeVar("T", bound=Terms)
 R = TypeVar("R", bound=RoundTerms)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Released:
+    """A joint release.
+
+    Attributes:
+        total: (dim,) noisy sum of the customers' clipped parts [clip norms].
+        noise_stddev: of each number [clip norms].
+    """
+
+    total: Array
+    noise_stddev: float
+
+
 class Model(ABC, Generic[T]):
     """A federated model: MODELS holds one instance of each."""
 
     name: ClassVar[str]
     terms: type[T]
+
+    def resolve(self, terms: T, mu: float, declared_users: int) -> T:
+        """Return the terms with whatever is left to a public rule filled in.
+
+        Args:
+            terms: as a scenario says.
+            mu: the model's own budget, as Gaussian DP [1].
+            declared_users: publicly declared rough number of customers over all silos.
+        """
+        del mu, declared_users
+        return terms
 
     @abstractmethod
     def dim(self, terms: T, sizes: Sizes) -> int:
@@ -235,13 +259,13 @@ class FactorModel(IterativeModel[R]):
 
     @abstractmethod
     def advance(
-        self, terms: R, facts: PublicFacts, parameters: Array32, total: Array
+        self, terms: R, facts: PublicFacts, parameters: Array32, released: Sequence[Released]
     ) -> Array32 | None:
-        """Return the next parameters given the noisy sum [clip norms]; None: use an optimizer.
+        """Return the parameters after the newest of `released`; None: use an optimizer.
 
         Args:
             terms: public knobs.
             facts: public facts.
-            parameters: (n_parameters,) of this round.
-            total: (dim,) noisy sum.
+            parameters: (n_parameters,) that the newest release was computed at.
+            released: of this model so far, oldest first.
         """

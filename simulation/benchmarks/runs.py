@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from fondaco.client import app as client_app
 from fondaco.client.agent import SiloAgent, SiloHome
-from fondaco.client.serving import GlobalParts
 from fondaco.server.app import Job, Outcome, run_job
 from fondaco.shared.errors import ConfigError
 from fondaco.shared.metrics import evaluate
 from fondaco.shared.models import PublicFacts
+from fondaco.shared.models.published import GlobalParts
 from fondaco.shared.models.terms import PlannedModels
 from fondaco.shared.records import GlobalModel
 from fondaco.shared.workspace import Workspace

@@ -113,7 +113,8 @@ def in_process(prepared, folder) -> Outcome:
     job, done = make_job(prepared, folder), []
     homes = [SiloHome(folder, silo_id) for silo_id in prepared.silo_ids]
     agents = [
-        SiloAgent(silo, job.plan, home, 0) for silo, home in zip(prepared.silos, homes, strict=True)
+        SiloAgent(silo, job.plan, job.catalogue, home, 0)
+        for silo, home in zip(prepared.silos, homes, strict=True)
     ]
     courier = client_app.make_app(lambda context: agents[int(context.node_config["partition-id"])])
     run_server_app(server_app.make_app(job, done.append), InProcessGrid(courier, len(agents)))

@@ -7,9 +7,10 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from fondaco.shared.fusion import FUSERS
-from fondaco.shared.models import PublicFacts, Timelines
-from fondaco.shared.models.terms import BUCKET_EDGES, POPULARITY, PlannedModels
 from fondaco.shared.records import GlobalModel
+
+from .base import PublicFacts, Timelines
+from .terms import BUCKET_EDGES, POPULARITY, PlannedModels
 
 Array32 = NDArray[np.float32]
 

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from fondaco.shared.models import FactorModel, PublicFacts
+from fondaco.shared.models import PublicFacts
 from fondaco.shared.models.base import Array32, Released
 from fondaco.shared.models.terms import PlannedModels, trains_locally
 from fondaco.shared.privacy.plan import RunPlan
@@ -51,13 +51,13 @@ class Learner:
         """Move by the joint release of one round."""
         noisy = result.total / self._plan.grid
         self._released.append(Released(total=noisy, noise_stddev=joint_stddev(self._plan, result)))
-        moved = None
-        if isinstance(self._model, FactorModel):
+        moved, local = None, trains_locally(self._plan, self._name)
+        if not local:
             moved = self._model.advance(self._terms, self._facts, self.parameters, self._released)
         if moved is not None:
             self._parameters = moved.astype(np.float64)
             self._solved = True
-        elif trains_locally(self._plan, self._name):
+        elif local:
             self._parameters = self._optimizer.step(self._parameters, noisy)
         else:
             self._parameters = self._optimizer.step(self._parameters, -noisy / self._divisor)

@@ -227,6 +227,22 @@ class IterativeModel(Model[R]):
     ) -> Array32:
         """Return (n_users, n_items) scores; NaN for items that it cannot score."""
 
+    def advance(
+        self, terms: R, facts: PublicFacts, parameters: Array32, released: Sequence[Released]
+    ) -> Array32 | None:
+        """Return the parameters after the newest of `released`; None: the terms' optimizer moves.
+
+        For models with a rule of their own; not asked where silos train locally.
+
+        Args:
+            terms: public knobs.
+            facts: public facts.
+            parameters: (n_parameters,) that the newest release was computed at.
+            released: of this model so far, oldest first.
+        """
+        del terms, facts, parameters, released
+        return None
+
 
 class NetworkModel(IterativeModel[R]):
     """A PyTorch network, trained by `client/dpsgd.py`."""
@@ -256,16 +272,3 @@ class FactorModel(IterativeModel[R]):
         self, terms: R, facts: PublicFacts, parameters: Array32, timelines: Timelines
     ) -> Sequence[Factors]:
         """Return every customer's part of the released vector, not clipped."""
-
-    @abstractmethod
-    def advance(
-        self, terms: R, facts: PublicFacts, parameters: Array32, released: Sequence[Released]
-    ) -> Array32 | None:
-        """Return the parameters after the newest of `released`; None: use an optimizer.
-
-        Args:
-            terms: public knobs.
-            facts: public facts.
-            parameters: (n_parameters,) that the newest release was computed at.
-            released: of this model so far, oldest first.
-        """

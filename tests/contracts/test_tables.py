@@ -6,12 +6,15 @@ from typing import get_args, get_type_hints
 
 import pytest
 
+from fondaco.client.dpsgd import ROUTES
 from fondaco.client.sources import SOURCES
 from fondaco.client.training import STATISTICS
-from fondaco.server.aggregation import AGGREGATORS
+from fondaco.server.aggregation import AGGREGATORS, OPTIMIZERS
 from fondaco.shared.config import FusionConfig
 from fondaco.shared.fusion import FUSERS
 from fondaco.shared.models import MODELS
+from fondaco.shared.models import base as model_base
+from fondaco.shared.models.terms import FUSION
 from fondaco.simulation.baselines import BASELINES
 from fondaco.simulation.datasets import DATASETS
 from fondaco.simulation.library import load_scenario, scenario_names
@@ -22,9 +25,12 @@ TABLES = {
     "DATASETS": DATASETS,
     "FUSERS": FUSERS,
     "MODELS": MODELS,
+    "OPTIMIZERS": OPTIMIZERS,
+    "ROUTES": ROUTES,
     "SOURCES": SOURCES,
     "STATISTICS": STATISTICS,
 }
+CONSTANTS = {"FUSION": FUSION}
 ROOT = Path(__file__).parents[2]
 ROOMS = ("client", "server", "shared", "simulation")
 
@@ -40,7 +46,7 @@ def _literal_keys(name):
                 found.append(node.value)
     (table,) = found
     assert isinstance(table, ast.Dict), f"{name} is not written as one literal"
-    return [ast.literal_eval(key) for key in table.keys]
+    return [CONSTANTS[k.id] if isinstance(k, ast.Name) else ast.literal_eval(k) for k in table.keys]
 
 
 @each_table
@@ -63,6 +69,17 @@ def test_entries_know_their_own_name(table):
 
 def test_every_fuser_can_be_chosen():
     assert set(get_args(get_type_hints(FusionConfig)["fuser"])) == set(FUSERS)
+
+
+def test_terms_name_what_the_server_can_do():
+    """`shared` may not import the server's tables, so it repeats their names."""
+    assert set(model_base.OPTIMIZERS) == set(OPTIMIZERS)
+    assert set(model_base.COMBINERS) == set(AGGREGATORS) - {"sum"}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_has_a_table_of_its_knobs(name):
+    assert type(getattr(load_scenario("synthetic"), name)) is MODELS[name].terms
 
 
 def test_every_data_set_has_a_scenario():

@@ -156,7 +156,7 @@ class SiloAgent:
                 )
                 if debit.released:
                     return self._sent_before(debit, ledger)
-                return self._release(request, debit, ledger)
+                return self._release_once(request, debit, ledger)
             except RefusalError as error:
                 ledger.refuse(request.kind, request.round_num, request.attempt, str(error))
                 raise
@@ -242,6 +242,17 @@ class SiloAgent:
         head = request.head
         if len(np.unique(head)) != len(head) or np.any((head < 0) | (head >= self.plan.n_items)):
             raise RefusalError("the head must hold distinct items of the catalogue")
+
+    def _release_once(self, request: RoundRequest, debit: Debit, ledger: Ledger) -> bytes:
+        """Compute and release; an attempt that fails on these data is not tried again."""
+        try:
+            return self._release(request, debit, ledger)
+        except (OSError, LedgerError, RefusalError):
+            raise  # of the disk or the request, whatever the data are
+        except Exception:
+            key = request.kind, request.round_num, request.attempt
+            ledger.refuse(*key, "the computation failed", failed=1)
+            raise
 
     def _release(self, request: RoundRequest, debit: Debit, ledger: Ledger) -> bytes:
         noise = self._noise(request)

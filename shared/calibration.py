@@ -168,8 +168,8 @@ def calibrate(
 ) -> float:
     """Return the largest mu found whose releases cost at most `epsilon` by PLD [1].
 
-    Starts at the Gaussian mu, which is exact where nobody is sampled, and moves by the ratio of
-    target and PLD; the discretisation overestimates by about 1e-4.
+    Starts at the Gaussian mu, which is exact where nobody is sampled, and then halves the
+    bracket of what is affordable and what is not; the discretisation overestimates by about 1e-4.
 
     Args:
         epsilon: target of the whole plan [1].
@@ -180,19 +180,19 @@ def calibrate(
     Raises:
         ConfigError: no mu was found.
     """
-    mu = start
-    best = 0.0
+    low, high, mu = 0.0, math.inf, start
     for _ in range(MAX_TRIES):
         spent = accountant.epsilon_pld(mechanisms(mu), target_delta)
-        best = max(best, mu) if spent <= epsilon else best
-        if best and CLOSE * epsilon <= spent <= epsilon:
-            return best
-        mu *= (epsilon / spent) * (1.0 if spent > epsilon else 2.0 - CLOSE)
-        if best and mu <= best:
-            return best
-    if best:
-        return best
-    raise ConfigError(f"no noise found for {epsilon=} at {target_delta=}")
+        if CLOSE * epsilon <= spent <= epsilon:
+            return mu
+        low, high = (mu, high) if spent <= epsilon else (low, mu)
+        if low and math.isfinite(high):
+            mu = math.sqrt(low * high)
+        else:
+            mu *= min(epsilon / spent, 0.99) if spent > epsilon else max(epsilon / spent, 1.01)
+    if not low:
+        raise ConfigError(f"no noise found for {epsilon=} at {target_delta=}")
+    return low
 
 
 def epsilon_in_silos(plan: RunPlan, n_silos: int) -> float:

@@ -86,7 +86,10 @@ def steps_of(
 
         def plain() -> None:
             everybody = np.ones(timelines.n_users)
-            sums = [layer.weighted_sum(everybody) for layer in gradients()]
+            sums = []
+            for layer in gradients():
+                sums.append(np.zeros(layer.dim))
+                layer.add_to(sums[-1], everybody)
             move(np.concatenate(sums))
     else:
         raise TypeError(f"{name} takes no steps")

@@ -15,7 +15,7 @@ CORE = sorted((ROOT / "shared" / "privacy").glob("*.py"))
 
 MAX_MODULE_LINES = 400
 MAX_BODY_LINES = 40
-MAX_CORE_CODE_LINES = 760
+MAX_CORE_CODE_LINES = 800
 MAX_CORE_LINES = 1500
 
 # library -> the only places that may import it, as patterns under the repository
@@ -30,14 +30,7 @@ PLACES = {
         "simulation/*engine*.py",
         "simulation/benchmarks/engines.py",
     ),
-    "torch": (
-        "shared/models/*.py",
-        "client/training.py",
-        "client/dpsgd.py",
-        "client/content.py",
-        "client/serving/*.py",
-        "server/global_model.py",
-    ),
+    "torch": ("shared/models/networks/*.py", "client/dpsgd.py", "simulation/step_cost.py"),
     "opacus": ("client/dpsgd.py",),
     "pandas": (
         "client/sources/*.py",
@@ -165,6 +158,10 @@ def test_clipped_sums_are_made_by_clipping_only():
     assert _callers("ClippedSum") == {"shared/privacy/clipping.py", "shared/privacy/gradients.py"}
 
 
+def test_samples_are_drawn_by_the_noise_stream_only():
+    assert _callers("Sample") == {"shared/privacy/noise.py"}
+
+
 def test_debits_are_made_by_the_ledger_only():
     assert _callers("Debit") == {"shared/privacy/ledger.py"}
 
@@ -176,7 +173,7 @@ def test_release_is_called_by_the_agent_only():
 def test_frozen_values_of_the_core_are_not_rebuilt_outside_of_it():
     """`dataclasses.replace` on a ClippedSum, Debit or PrivateUpdate would be a second door."""
     core = {_name(path) for path in CORE}
-    doors = {"ClippedSum", "Debit", "PrivateUpdate"}
+    doors = {"ClippedSum", "Debit", "PrivateUpdate", "Sample"}
     for name in _callers("replace") - core:
         source = ast.walk(_tree(ROOT / name))
         imported = {a.name for n in source if isinstance(n, ast.ImportFrom) for a in n.names}

@@ -15,6 +15,7 @@ from dp_accounting import dp_event
 from dp_accounting.pld import PLDAccountant
 from dp_accounting.rdp import RdpAccountant
 
+from ..errors import ConfigError
 from .events import EVERYBODY, Mechanism
 
 UNITS_PER_RDP = 10**9
@@ -92,7 +93,9 @@ def rdp_units(mechanism: Mechanism, order: Fraction) -> int:
     accountant = RdpAccountant([alpha])
     accountant.compose(as_dp_event([mechanism]))
     rest = math.log1p(-1.0 / alpha) - math.log(SIDE_DELTA * alpha) / (alpha - 1.0)
-    rdp = float(accountant.get_epsilon(SIDE_DELTA)) - rest
+    rdp = max(float(accountant.get_epsilon(SIDE_DELTA)) - rest, 0.0)
+    if not math.isfinite(rdp):
+        raise ConfigError(f"order {order} is too small for sampled releases")
     return math.ceil(UNITS_PER_RDP * rdp * (1.0 + 1e-9)) + 1
 
 

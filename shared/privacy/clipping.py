@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ..errors import ConfigError, PrivacyError
 from .contribution import Histories
-from .events import EVERYBODY
+from .noise import Sample
 from .plan import MAX_GRID
 
 _BATCH = 4096
@@ -32,12 +32,12 @@ class ClippedSum:
     Attributes:
         values: (dim,) int64 [grid units].
         sens_grid: l2 sensitivity under adding or removing one customer [grid units].
-        sampling_ppm: probability with which customers took part [parts per million].
+        sample: who took part; None for everybody.
     """
 
     values: NDArray[np.int64]
     sens_grid: int
-    sampling_ppm: int = EVERYBODY
+    sample: Sample | None = None
 
 
 def popularity_sum(histories: Histories, grid: int) -> ClippedSum:

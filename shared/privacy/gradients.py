@@ -9,6 +9,7 @@ that couples customers (batch normalisation, in-batch negatives) is refused wher
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,13 +19,17 @@ from .clipping import ClippedSum
 from .noise import Sample
 from .plan import MAX_GRID
 
-MAX_USERS = 10**6
+MAX_USERS = 400_000
 FLOAT_SLACK = 1e-3
-"""Part of the bound kept free for float64's errors. Adding up n customers of norm C errs by at
-most n eps times n C; for both of two neighbouring sums of MAX_USERS customers that is 2.3e-4 C
-(Higham 2002, section 4.2); norms and weights err by less than 1e-9."""
+"""Part of the bound kept free for float64's errors. A block of _ROWS rows and a sum of n blocks
+err by at most (_ROWS + n) eps times what was added up without its signs, which is at most
+100 C per customer (see `squared_norms`): for both of two neighbouring sums of MAX_USERS
+customers that is 6e-4 C (Higham 2002, section 4.2); norms and weights err by less than 1e-9."""
+_ROWS = 1 << 16
+_CANCELLED = 1e-4
 
 
+@final
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Factors:
     """One parameter's gradient per customer, as sum_t outer(deltas[u, t], inputs[u, t]).
@@ -49,14 +54,23 @@ class Factors:
         return Factors(deltas=self.deltas[sound], inputs=self.inputs[sound])
 
     def in_float64(self) -> "Factors":
-        """Return the same numbers, in which they are measured and added up."""
-        return Factors(deltas=self.deltas.astype(np.float64), inputs=self.inputs.astype(np.float64))
+        """Return the numbers that are measured and added up: rounded to float32, wide as float64.
+
+        Their squares then neither overflow nor vanish.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            deltas, inputs = (
+                np.asarray(part, dtype=np.float32).astype(np.float64)
+                for part in (self.deltas, self.inputs)
+            )
+        return Factors(deltas=deltas, inputs=inputs)
 
     def squared_norms(self) -> NDArray[np.float64]:
         """Return (n_users,) squared Frobenius norms, never too small.
 
-        |sum_t d_t a_t^T|^2 is either summed from the matrix itself or is
-        sum_st (d_s . d_t)(a_s . a_t), whose cancellation is made good by a bound on its error.
+        |sum_t d_t a_t^T|^2 is summed from the matrix itself or as sum_st (d_s . d_t)(a_s . a_t).
+        Where positions cancel, little is left beside what rounding leaves: the norm counts as
+        at least a hundredth of sum_t |d_t| |a_t|.
         """
         deltas, inputs = self.deltas, self.inputs
         n_positions = deltas.shape[1]
@@ -67,17 +81,19 @@ class Factors:
             return np.asarray(lengths[:, 0])
         if self.dim <= n_positions * (deltas.shape[2] + inputs.shape[2]):
             whole = np.matmul(deltas.transpose(0, 2, 1), inputs)
-            return np.asarray(np.einsum("uoi,uoi->u", whole, whole))
-        alike = np.matmul(deltas, deltas.transpose(0, 2, 1))
-        alike *= np.matmul(inputs, inputs.transpose(0, 2, 1))
-        error = 1e-10 * np.sqrt(lengths).sum(axis=1) ** 2
-        return np.asarray(np.maximum(alike.sum(axis=(1, 2)), 0.0) + error)
+            squares = np.einsum("uoi,uoi->u", whole, whole)
+        else:
+            alike = np.matmul(deltas, deltas.transpose(0, 2, 1))
+            alike *= np.matmul(inputs, inputs.transpose(0, 2, 1))
+            squares = np.maximum(alike.sum(axis=(1, 2)), 0.0)
+        return np.asarray(squares + _CANCELLED * np.sqrt(lengths).sum(axis=1) ** 2)
 
-    def weighted_sum(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return (dim,) sum_u weights[u] * gradient[u], row by row."""
-        n_rows = self.deltas.shape[0] * self.deltas.shape[1]
-        scaled = (self.deltas * weights[:, None, None]).reshape(n_rows, -1)
-        return np.asarray(scaled.T @ self.inputs.reshape(n_rows, -1)).ravel()
+    def add_to(self, total: NDArray[np.float64], weights: NDArray[np.float64]) -> None:
+        """Add sum_u weights[u] * gradient[u], row by row, to the (dim,) `total`."""
+        deltas = (self.deltas * weights[:, None, None]).reshape(-1, self.deltas.shape[2])
+        inputs = self.inputs.reshape(-1, self.inputs.shape[2])
+        for start in range(0, len(deltas), _ROWS):
+            total += (deltas[start : start + _ROWS].T @ inputs[start : start + _ROWS]).ravel()
 
 
 class GradientSum:
@@ -111,7 +127,7 @@ class GradientSum:
         self._clip_norm = clip_norm
         self._grid = grid
         self._sample = sample
-        self._left = sample.user_nums
+        self._left = sample.user_nums.copy()
 
     def add(self, user_nums: NDArray[np.int64], gradients: Sequence[Factors]) -> None:
         """Add a batch of customers.
@@ -123,14 +139,16 @@ class GradientSum:
         Raises:
             PrivacyError: the lengths do not fit, or a customer was not sampled or came before.
         """
-        if len(np.setdiff1d(user_nums, self._left)) or len(np.unique(user_nums)) < len(user_nums):
-            raise PrivacyError("a customer was not sampled, or was added before")
-        self._left = np.setdiff1d(self._left, user_nums)
+        if any(type(layer) is not Factors for layer in gradients):
+            raise PrivacyError("gradients must be Factors, whose norms are measured here")
         layers = [layer.in_float64() for layer in gradients]
         if any(len(x) != len(user_nums) for layer in layers for x in (layer.deltas, layer.inputs)):
             raise PrivacyError("parameters differ in their number of customers")
         if sum(layer.dim for layer in layers) != len(self._sum):
             raise PrivacyError("the gradients are not as long as the planned sum")
+        if len(np.setdiff1d(user_nums, self._left)) or len(np.unique(user_nums)) < len(user_nums):
+            raise PrivacyError("a customer was not sampled, or was added before")
+        self._left = np.setdiff1d(self._left, user_nums)
         with np.errstate(over="ignore", invalid="ignore"):
             squares = np.sum([layer.squared_norms() for layer in layers], axis=0)
         sound = np.isfinite(squares)
@@ -138,12 +156,10 @@ class GradientSum:
         weights = self._bound / np.maximum(norms, self._clip_norm)
         start = 0
         for layer in layers:
-            self._sum[start : start + layer.dim] += layer.rows(sound).weighted_sum(weights[sound])
+            layer.rows(sound).add_to(self._sum[start : start + layer.dim], weights[sound])
             start += layer.dim
 
     def total(self) -> ClippedSum:
         """Return the sum of all that was added."""
         values = np.rint(self._sum).astype(np.int64)
-        return ClippedSum(
-            values=values, sens_grid=self._grid, sampling_ppm=self._sample.sampling_ppm
-        )
+        return ClippedSum(values=values, sens_grid=self._grid, sample=self._sample)

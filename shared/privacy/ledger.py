@@ -84,6 +84,11 @@ class Ledger:
         self._records = list(verify_chain(self._db, path))
         genesis = self._records[0]
         self.silo_id = str(genesis["silo_id"])
+        if genesis.get("schema") != SCHEMA:
+            self._db.close()
+            raise LedgerError(
+                f"{path} has schema {genesis.get('schema')}; this code reads {SCHEMA}"
+            )
         planned = [r["plan_digest"] for r in self._records if r["type"] == "PLAN"]
         if not planned or planned[-1] != plan.digest:
             self._db.close()
@@ -176,6 +181,9 @@ class Ledger:
             )
         if known["request"] != request:
             raise RefusalError(f"another request for {kind} in round {round_num} was paid for")
+        refused = self._find("REFUSAL", kind, round_num, attempt)
+        if refused is not None and refused["failed"]:
+            raise RefusalError(f"{kind} of round {round_num} failed; it needs a new attempt")
         done = self._find("RELEASE", kind, round_num, attempt)
         return Debit(
             silo_id=self.silo_id,
@@ -215,10 +223,17 @@ class Ledger:
         if done is not None and done["blob"] != digest:
             raise BudgetError("another number was released under this debit already")
 
-    def refuse(self, kind: str, round_num: int, attempt: int, reason: str) -> None:
-        """Write down that a request was refused and why (public facts only)."""
+    def refuse(
+        self, kind: str, round_num: int, attempt: int, reason: str, *, failed: int = 0
+    ) -> None:
+        """Write down that a request was refused and why (public facts only).
+
+        `failed` = 1 closes the attempt: whoever could repeat a computation that fails for some
+        data would learn about them.
+        """
+        body = {"type": "REFUSAL", **_key(kind, round_num, attempt), "reason": reason}
         with self._writing():
-            self._write({"type": "REFUSAL", **_key(kind, round_num, attempt), "reason": reason})
+            self._write({**body, "plan_digest": self._plan.digest, "failed": failed})
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -241,8 +256,8 @@ class Ledger:
 
     def _find(self, kind: str, name: str, round_num: int, attempt: int) -> dict[str, Any] | None:
         wanted = {"type": kind, **_key(name, round_num, attempt), "plan_digest": self._plan.digest}
-        matches = (r for r in self._records if wanted.items() <= r.items())
-        return next(matches, None)
+        matches = [r for r in self._records if wanted.items() <= r.items()]
+        return max(matches, key=lambda r: int(r.get("failed", 0)), default=None)
 
     def _write(self, body: Mapping[str, Any]) -> dict[str, Any]:
         written = _append(self._db, body)

@@ -8,7 +8,7 @@ floats (Mironov 2012).
 
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
@@ -28,10 +28,12 @@ class Sample:
     Attributes:
         user_nums: (n_sampled,) ascending.
         sampling_ppm: probability with which each was drawn [parts per million].
+        used: whether a release has been made of it; unless it is everybody, it serves once.
     """
 
     user_nums: NDArray[np.int64]
     sampling_ppm: int
+    used: bool = field(default=False, init=False, compare=False)
 
 
 class NoiseStream:

@@ -132,8 +132,14 @@ class RunPlan:
             if getattr(self, name) not in known:
                 raise ConfigError(f"{name}={getattr(self, name)!r} must be one of {known}")
         _check_shares(self.releases)
+        for event in (*self.earlier, *self.releases):
+            _check_ranges(event)
         for event in self.releases:
             self._check_noise(event)
+        if bool(self.earlier) != bool(self.earlier_digest):
+            raise ConfigError("earlier releases and the digest of their plan go together")
+        if not all(_is_text(terms) for terms in (*self.models.values(), self.public)):
+            raise ConfigError("terms of models and public facts must be text")
         self._check_cost()
         if self.mode == "deploy" and self.trust == "aggregate":
             raise ConfigError(
@@ -151,16 +157,17 @@ class RunPlan:
             )
         if event.silo_stddev_grid < self.cohort.silo_stddev(event.stddev_grid, self.trust):
             raise ConfigError(f"silos add less noise to {event.kind} than its guarantee rests on")
-        if not (0 < event.sampling_ppm <= EVERYBODY and 0 < event.steps <= MAX_STEPS):
-            raise ConfigError(f"{event.kind} is sampled or repeated out of range")
         if event.steps > 1 and self.trust != "silo":
             raise ConfigError(f"{event.kind} has local steps, whose noise cannot be shared")
 
     def _check_cost(self) -> None:
         """Hold the claims against the releases: who wrote the plan need not be trusted."""
         delta = float(self.target_delta)
-        if not (0 < delta < 1 and Fraction(self.order) > 1):
-            raise ConfigError(f"delta {self.target_delta} or order {self.order} is out of range")
+        if not (0 < delta < 1 < Fraction(self.order) and math.isfinite(float(self.target_epsilon))):
+            raise ConfigError(
+                f"delta {self.target_delta}, order {self.order} or epsilon {self.target_epsilon} "
+                "is out of range"
+            )
         if self.budget_units != sum(self.cost(event) for event in self.releases):
             raise ConfigError(f"a budget of {self.budget_units} is not what the releases cost")
         epsilon = accountant.epsilon_pld(self.mechanisms, delta)
@@ -231,6 +238,21 @@ class RunPlan:
     def digest(self) -> str:
         """SHA-256 of the canonical text, as `sha256:...`."""
         return f"sha256:{hashlib.sha256(self.to_json().encode()).hexdigest()}"
+
+
+def _check_ranges(event: PrivacyEvent) -> None:
+    """Refuse an event that no accountant should be asked about."""
+    positive = (event.round_num, event.dim, event.sens_grid, event.stddev_grid)
+    sound = event.kind.isprintable() and event.kind and min(positive) > 0
+    sound = sound and event.silo_stddev_grid > 0
+    if not (sound and 0 < event.sampling_ppm <= EVERYBODY and 0 < event.steps <= MAX_STEPS):
+        raise ConfigError(f"release {event.kind!r} in round {event.round_num} is out of range")
+
+
+def _is_text(terms: object) -> bool:
+    return isinstance(terms, Mapping) and all(
+        isinstance(part, str) for pair in terms.items() for part in pair
+    )
 
 
 def _check_shares(releases: Sequence[PrivacyEvent]) -> None:

@@ -6,12 +6,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ConfigError, RefusalError
+from ..errors import RefusalError
 from .clipping import ClippedSum
+from .events import EVERYBODY
 from .ledger import Debit
 from .noise import NoiseStream, Sample
 
 MAX_MOVED = 2.0**50
+"""Released parameters are cut off here, whatever they did: an error would say something."""
+
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,9 +36,6 @@ class PrivateUpdate:
     attempt: int
     debit_seq: int
     values: NDArray[np.int64]
-
-
-Array = NDArray[np.float64]
 
 
 def release(total: ClippedSum, debit: Debit, noise: NoiseStream) -> PrivateUpdate:
@@ -64,7 +65,7 @@ def release_steps(
     Everything that leaves is computed by `move` from `start` and noisy sums alone.
 
     Args:
-        start: (dim,) public parameters.
+        start: (dim,) parameters as they came in the request, hence public.
         gradient: (parameters, sample) -> clipped sum of the sampled customers; sees data.
         move: (parameters, (dim,) noisy sum [clip norms]) -> new parameters; sees no data.
         debit: pays for `steps` sums.
@@ -72,19 +73,27 @@ def release_steps(
         n_users: customers of the silo.
 
     Raises:
-        RefusalError: a sum is not the planned one, or the debit has served already.
-        ConfigError: the parameters ran away.
+        RefusalError: a sum or its sample is not the planned one, a length does not fit, or the
+            debit has served already.
     """
     _use(debit)
-    parameters = start
-    for _ in range(debit.event.steps):
-        sample = noise.sample(n_users, debit.event.sampling_ppm)
-        noisy = _noisy(gradient(parameters, sample), debit, noise)
-        parameters = move(parameters, noisy / debit.event.sens_grid)
-    moved = (parameters - start) * debit.event.sens_grid
-    if not np.all(np.abs(moved) < MAX_MOVED):
-        raise ConfigError(f"{debit.event.kind}: the parameters ran away; lower the learning rate")
-    return _update(debit, np.rint(moved).astype(np.int64))
+    event = debit.event
+    parameters = _of_length(start, event.dim)
+    for _ in range(event.steps):
+        sample = noise.sample(n_users, event.sampling_ppm)
+        total = gradient(parameters.copy(), sample)
+        if total.sample is not sample:
+            raise RefusalError(f"{event.kind} was computed from another sample than was drawn")
+        noisy = _noisy(total, debit, noise) / event.sens_grid
+        parameters = _of_length(move(parameters.copy(), noisy), event.dim)
+    moved = np.nan_to_num((parameters - start) * event.sens_grid, nan=0.0)
+    return _update(debit, np.rint(np.clip(moved, -MAX_MOVED, MAX_MOVED)).astype(np.int64))
+
+
+def _of_length(parameters: Array, dim: int) -> Array:
+    if parameters.shape != (dim,):
+        raise RefusalError(f"parameters of shape {parameters.shape}, but {dim} were planned")
+    return parameters.astype(np.float64)
 
 
 def _use(debit: Debit) -> None:
@@ -98,12 +107,18 @@ def _noisy(total: ClippedSum, debit: Debit, noise: NoiseStream) -> NDArray[np.in
     event = debit.event
     if total.values.dtype != np.int64:
         raise RefusalError(f"{event.kind} holds {total.values.dtype}, but only integers leave")
-    computed = len(total.values), total.sens_grid, total.sampling_ppm
+    sample = total.sample
+    sampling_ppm = EVERYBODY if sample is None else sample.sampling_ppm
+    computed = len(total.values), total.sens_grid, sampling_ppm
     if computed != (event.dim, event.sens_grid, event.sampling_ppm):
         raise RefusalError(
             f"{event.kind} of length, sensitivity and sampling {computed} was computed, but "
             f"{event.dim, event.sens_grid, event.sampling_ppm} were paid for"
         )
+    if sample is not None and sampling_ppm != EVERYBODY:
+        if sample.used:
+            raise RefusalError(f"{event.kind} was computed from a sample that has served before")
+        object.__setattr__(sample, "used", True)
     return np.asarray(total.values + noise.gaussian(event.dim, event.silo_stddev_grid))
 
 

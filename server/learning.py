@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from fondaco.shared.errors import ConfigError
 from fondaco.shared.models import PublicFacts
 from fondaco.shared.models.base import Array32, Released
 from fondaco.shared.models.terms import PlannedModels, trains_locally
@@ -34,7 +35,8 @@ class Learner:
         self._model, self._terms = PlannedModels.of_plan(plan).model(name)
         beginning = self._model.initial(self._terms, facts) if start is None else start
         self._parameters: NDArray[np.float64] = beginning.astype(np.float64)
-        self._optimizer = OPTIMIZERS[self._terms.optimizer](self._terms.learning_rate)
+        named = OPTIMIZERS.get(self._terms.optimizer)  # else it is a rule of the model's own
+        self._optimizer = named(self._terms.learning_rate) if named else None
         self._divisor = float(plan.public["declared_users"]) * self._terms.sampling_rate
         self._released: list[Released] = []
         self._rounds = 0
@@ -57,10 +59,11 @@ class Learner:
         if moved is not None:
             self._parameters = moved.astype(np.float64)
             self._solved = True
-        elif local:
-            self._parameters = self._optimizer.step(self._parameters, noisy)
+        elif self._optimizer is None:
+            raise ConfigError(f"{self._name} has no rule {self._terms.optimizer!r} to move by")
         else:
-            self._parameters = self._optimizer.step(self._parameters, -noisy / self._divisor)
+            direction = noisy if local else -noisy / self._divisor
+            self._parameters = self._optimizer.step(self._parameters, direction)
         self._rounds += 1
         if self._rounds > round((1.0 - self._terms.averaged) * self._terms.rounds):
             self._late_sum += self._parameters

@@ -10,7 +10,7 @@ from fondaco.shared.config import unknown_name
 from fondaco.shared.errors import ConfigError
 from fondaco.shared.features import item_features
 from fondaco.shared.models import MODELS, NetworkModel, Sizes
-from fondaco.shared.models.base import RoundTerms, Terms
+from fondaco.shared.models.base import OPTIMIZERS, RoundTerms, Terms
 from fondaco.shared.models.gram import MAX_HEAD, head_size
 from fondaco.shared.models.terms import FUSION, POPULARITY, PlannedModels, in_order
 from fondaco.shared.privacy.events import EVERYBODY
@@ -110,12 +110,15 @@ def model_terms(scenario: Scenario, name: str) -> Terms:
         return terms
     local = scenario.privacy.trust == "silo" and isinstance(MODELS[name], NetworkModel)
     if not local:
-        terms = replace(terms, local_steps=1)
-    if terms.optimizer:
-        return terms
-    if local:
+        return replace(terms, local_steps=1, optimizer=terms.optimizer or terms.rule)
+    if not terms.optimizer:
         return replace(terms, optimizer="fedavg", learning_rate=1.0)
-    return replace(terms, optimizer="fedadam")
+    if terms.optimizer not in OPTIMIZERS:
+        raise ConfigError(
+            f"{name}.optimizer={terms.optimizer!r} reads gradients; where silos train locally "
+            f"it must be one of {OPTIMIZERS}"
+        )
+    return terms
 
 
 def _statistics(scenario: Scenario, sizes: Sizes, terms: Mapping[str, Terms]) -> list[Statistic]:

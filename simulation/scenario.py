@@ -7,6 +7,8 @@ from fondaco.shared.config import FusionConfig
 from fondaco.shared.errors import ConfigError
 from fondaco.shared.models.autoencoder import AutoencoderTerms
 from fondaco.shared.models.base import Terms
+from fondaco.shared.models.mf import MfTerms
+from fondaco.shared.models.sequence import SequenceTerms
 
 Protocol = Literal["time", "last-k", "held-out"]
 Partition = Literal["natural", "hash", "dirichlet"]
@@ -150,4 +152,6 @@ class Scenario:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
     gram: Terms = field(default_factory=Terms)
+    mf: MfTerms = field(default_factory=MfTerms)
     autoencoder: AutoencoderTerms = field(default_factory=AutoencoderTerms)
+    sequence: SequenceTerms = field(default_factory=SequenceTerms)

@@ -6,8 +6,15 @@ from typing import Any
 from .autoencoder import Autoencoder
 from .base import FactorModel, IterativeModel, Model, NetworkModel, PublicFacts, Sizes, Timelines
 from .gram import Gram
+from .mf import Mf
+from .sequence import SequenceModel
 
-MODELS: Mapping[str, Model[Any]] = {"gram": Gram(), "autoencoder": Autoencoder()}
+MODELS: Mapping[str, Model[Any]] = {
+    "gram": Gram(),
+    "mf": Mf(),
+    "autoencoder": Autoencoder(),
+    "sequence": SequenceModel(),
+}
 
 __all__ = [
     "MODELS",

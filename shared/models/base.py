@@ -61,6 +61,9 @@ class Terms:
 class RoundTerms(Terms):
     """Knobs of a model that is learned over several rounds."""
 
+    rule: ClassVar[str] = "fedadam"
+    """What moves the server where nothing is named: an optimizer, or `IterativeModel.advance`."""
+
     rounds: int = 50
     """Federated rounds."""
     clip_norm: float = 1e-3
@@ -68,8 +71,8 @@ class RoundTerms(Terms):
     sampling_rate: float = 1.0
     """Poisson probability that a customer takes part in a step; 1 takes everybody."""
     optimizer: str = ""
-    """How the server moves: fedavg, fedavgm, fedadam or fedyogi; by default fedadam, and where
-    silos train locally fedavg with a learning rate of 1."""
+    """How the server moves: fedavg, fedavgm, fedadam, fedyogi, or a rule of the model's own;
+    by default that rule, else fedadam, and where silos train locally fedavg at a rate of 1."""
     learning_rate: float = 0.02
     """Of the server's optimizer, where one is named or silos send gradients."""
     averaged: float = 0.5
@@ -86,7 +89,7 @@ class RoundTerms(Terms):
         check_range(self, ("rounds", "local_steps"), least=1)
         check_range(self, ("clip_norm", "learning_rate", "local_rate"), least=1e-12)
         check_range(self, ("sampling_rate", "averaged"), least=1e-6, most=1.0)
-        for name, known in (("optimizer", ("", *OPTIMIZERS)), ("combiner", COMBINERS)):
+        for name, known in (("optimizer", ("", self.rule, *OPTIMIZERS)), ("combiner", COMBINERS)):
             if getattr(self, name) not in known:
                 raise ConfigError(f"{name}={getattr(self, name)!r} must be one of {known}")
 

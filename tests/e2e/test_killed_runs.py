@@ -30,6 +30,8 @@ def records(folder):
 
 def result_of(folder):
     result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    for facts in result["models"].values():
+        del facts["train_s"]
     return {name: value for name, value in result.items() if name not in UNSTABLE}
 
 

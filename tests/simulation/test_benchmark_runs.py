@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fondaco.client.training import STATISTICS
 from fondaco.server.global_model import model_digest
 from fondaco.shared.errors import ConfigError
+from fondaco.shared.privacy.clipping import gram_sum, popularity_sum
 from fondaco.shared.privacy.contribution import bound_contributions
-from fondaco.simulation import evaluation
+from fondaco.simulation import evaluation, rankings
 from fondaco.simulation.benchmarks import movielens, scale, shops
 from fondaco.simulation.benchmarks.runs import (
     at_epsilon,
@@ -52,15 +52,15 @@ def test_another_budget_keeps_the_silos_and_changes_the_plan(prepared):
     assert richer.plan.target_epsilon == "8.0"
 
 
-@pytest.mark.parametrize("kind", ["popularity", "gram"])
-def test_silos_sums_add_up_to_one_centres_exactly(prepared, kind):
+def test_silos_sums_add_up_to_one_centres_exactly(prepared):
     plan, head = prepared.plan, np.arange(prepared.plan.head)
-    parts = [
-        STATISTICS[kind](_own_histories(silo, plan.n_items), head, plan.grid).values
-        for silo in prepared.silos
-    ]
-    whole = STATISTICS[kind](movielens.pooled_histories(prepared), head, plan.grid)
-    np.testing.assert_array_equal(sum(parts), whole.values)
+    parts = [_own_histories(silo, plan.n_items) for silo in prepared.silos]
+    pooled = movielens.pooled_histories(prepared)
+    for of in (
+        lambda histories: popularity_sum(histories, plan.grid).values,
+        lambda histories: gram_sum(histories.restrict(head), plan.grid).values,
+    ):
+        np.testing.assert_array_equal(sum(map(of, parts)), of(pooled))
 
 
 def test_one_centre_adds_the_noise_of_all_silos_together(prepared):
@@ -74,16 +74,14 @@ def test_one_centre_adds_the_noise_of_all_silos_together(prepared):
 
 
 def test_movielens_row_compares_both_on_the_same_customers(prepared):
-    test = evaluation.pool(prepared.silos, "test", keep_repeats=False)
-    row = movielens.measure_budget(prepared, movielens.pooled_histories(prepared), test, [0, 1])
+    row = movielens.measure_budget(prepared, movielens.pooled_histories(prepared), [0, 1])
     assert row["difference"] == pytest.approx(100 * (row["global"] / row["one_centre"] - 1))
     assert row["n_seeds"] == 2
     assert row["target"] == 0.375
 
 
 def test_published_quality_is_the_runs_own(tiny_run, prepared):
-    test = evaluation.pool(prepared.silos, "test", keep_repeats=False)
-    found = published_quality(tiny_run.outcome.model, test, "ndcg@10")
+    found = published_quality(prepared, tiny_run.outcome.model)
     for system in ("dp_popularity", "global"):
         assert found[system] == pytest.approx(tiny_run.result["quality"][system]["ndcg@10"]["mean"])
 
@@ -111,12 +109,17 @@ def test_scale_lists_stages_and_holds_targets():
 
 
 def test_customers_scored_in_batches_get_the_same_figures(tiny_run, prepared, monkeypatch):
-    monkeypatch.setattr(evaluation, "BATCH_USERS", 7)
+    monkeypatch.setattr(rankings, "BATCH_USERS", 7)
     scenario = replace(prepared.scenario, baselines=())
     found = evaluation.measure(
-        prepared.silos, tiny_run.outcome.model, prepared.market.catalogue, scenario, lambda *_: None
+        prepared.silos,
+        tiny_run.outcome.model,
+        prepared.plan,
+        prepared.market.catalogue,
+        scenario=scenario,
+        progress=lambda *_: None,
     )
-    for system in evaluation.PERSONAL:
+    for system in (*evaluation.PERSONAL, "global"):
         expected = tiny_run.result["quality"][system]["ndcg@10"]["mean"]
         assert found.headline[system].mean() == pytest.approx(expected, abs=1e-6)
 

@@ -4,16 +4,15 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
-from fondaco.client.serving import Published
 from fondaco.shared.errors import ConfigError
 from fondaco.shared.metrics import DEFAULT_METRICS
+from fondaco.shared.models.published import Published
 from fondaco.simulation.evaluation import (
     PERSONAL,
     check_evaluation,
     measure,
-    pool,
-    pool_training,
 )
+from fondaco.simulation.rankings import pool, pool_training
 
 SYSTEMS = {"popularity", "dp_popularity", "global", *PERSONAL}
 
@@ -25,12 +24,16 @@ def _quiet(*facts):
 @pytest.fixture(scope="module")
 def parts(tiny_run):
     prepared = tiny_run.prepared
-    return prepared.silos, tiny_run.outcome.model, prepared.market.catalogue
+    return {
+        "silos": prepared.silos,
+        "model": tiny_run.outcome.model,
+        "plan": prepared.plan,
+        "catalogue": prepared.market.catalogue,
+    }
 
 
 def _measure(parts, scenario, **changes):
-    silos, model, catalogue = parts
-    return measure(changes.get("silos", silos), model, catalogue, scenario, _quiet)
+    return measure(**(parts | changes), scenario=scenario, progress=_quiet)
 
 
 def test_every_system_and_metric_is_measured(tiny_run):
@@ -58,14 +61,14 @@ def test_silos_average_to_the_whole(tiny_run):
 
 
 def test_silo_alone_never_depends_on_the_global_model(tiny_run, parts, tiny_scenario):
-    silos, model, catalogue = parts
+    model = parts["model"]
     other = replace(
         model,
         popularity=model.popularity[::-1].copy(),
         gram_factors=-model.gram_factors,
         item_out=model.item_out[::-1].copy(),
     )
-    found = measure(silos, other, catalogue, tiny_scenario(), _quiet).quality
+    found = _measure(parts, tiny_scenario(), model=other).quality
     first = tiny_run.result["quality"]
     for system in ("own_cf", "silo_alone", "popularity"):
         assert found[system] == first[system]
@@ -73,10 +76,10 @@ def test_silo_alone_never_depends_on_the_global_model(tiny_run, parts, tiny_scen
 
 
 def test_own_cf_never_depends_on_item_facts(tiny_run, parts, tiny_scenario):
-    silos, model, catalogue = parts
+    catalogue = parts["catalogue"]
     n_items = len(catalogue)
     other = replace(catalogue, texts=catalogue.texts[::-1], brands=("b",) * n_items)
-    found = measure(silos, model, other, tiny_scenario(), _quiet).quality
+    found = _measure(parts, tiny_scenario(), catalogue=other).quality
     assert found["own_cf"] == tiny_run.result["quality"]["own_cf"]
     assert found["silo_alone"] != tiny_run.result["quality"]["silo_alone"]
 
@@ -99,7 +102,7 @@ def test_no_baselines_leaves_them_out(parts, tiny_scenario):
 
 
 def test_silos_without_test_customers_have_no_figures(parts, tiny_scenario):
-    silos = list(parts[0])
+    silos = list(parts["silos"])
     nobody = replace(
         silos[0].test,
         user_nums=silos[0].test.user_nums[:0],
@@ -115,7 +118,7 @@ def test_silos_without_test_customers_have_no_figures(parts, tiny_scenario):
 
 def test_cold_customers_and_items_are_reported_apart(parts, tiny_scenario):
     """A customer without history, and an item that nobody bought in training."""
-    silos = list(parts[0])
+    silos = list(parts["silos"])
     first = silos[0]
     cold_user, cold_item = first.test.user_nums[0], first.test.targets.item_nums[0]
     history = first.test.history
@@ -133,7 +136,7 @@ def test_cold_customers_and_items_are_reported_apart(parts, tiny_scenario):
 
 def test_cold_items_are_ranked_among_themselves(parts, tiny_scenario):
     """With every other item warm, the only cold item comes first in everybody's cold list."""
-    silos = list(parts[0])
+    silos = list(parts["silos"])
     cold_item = silos[0].test.targets.item_nums[0]
     silos = [replace(s, train=s.train.take(s.train.item_nums != cold_item)) for s in silos]
     bought = {item for s in silos for item in s.train.item_nums}
@@ -143,8 +146,13 @@ def test_cold_items_are_ranked_among_themselves(parts, tiny_scenario):
         assert cold["global"]["ndcg@20"]["mean"] == 1.0
 
 
+def _sold(silo):
+    everything = np.ones(silo.n_items, dtype=bool)
+    return everything if silo.assortment is None else silo.assortment
+
+
 def test_pooling_keeps_the_silos_order(parts):
-    silos = parts[0]
+    silos = parts["silos"]
     test = pool(silos, "test", keep_repeats=False)
     counts = [len(silo.test.user_nums) for silo in silos]
     assert np.bincount(test.silo_nums).tolist() == counts
@@ -153,12 +161,16 @@ def test_pooling_keeps_the_silos_order(parts):
         test.targets[start : start + counts[1]].toarray(),
         silos[1].test.target_matrix(silos[1].n_items).toarray(),
     )
-    assert test.mask is test.history
-    assert not pool(silos, "test", keep_repeats=True).mask.nnz
+    known = [silo.test.history_matrix(silo.n_items).toarray() > 0 for silo in silos]
+    unsold = [np.broadcast_to(~_sold(silo), k.shape) for silo, k in zip(silos, known, strict=True)]
+    masked = np.concatenate(known) | np.concatenate(unsold)
+    np.testing.assert_array_equal(test.mask.toarray() > 0, masked)
+    again = pool(silos, "test", keep_repeats=True).mask.toarray() > 0
+    np.testing.assert_array_equal(again, np.concatenate(unsold))
 
 
 def test_training_rows_are_pooled_without_validation_or_test(parts):
-    silos = parts[0]
+    silos = parts["silos"]
     train = pool_training(silos)
     assert train.shape == (sum(silo.n_users for silo in silos), silos[0].n_items)
     distinct = sum(len(np.unique(silo.train.pair_keys())) for silo in silos)

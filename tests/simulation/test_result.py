@@ -7,8 +7,8 @@ import pytest
 from fondaco.shared.errors import ConfigError
 from fondaco.simulation.result import read_result, write_result
 
-# Schema 1, as other tools rely on it; more may be there.
-SCHEMA_1 = {
+# Schema 2, as other tools rely on it; more may be there.
+SCHEMA_2 = {
     "schema": int,
     "scenario": str,
     "seed": int,
@@ -33,6 +33,7 @@ SCHEMA_1 = {
         "secure_aggregation": str,
         "releases": list,
     },
+    "models": dict,
     "quality": dict,
     "per_silo": list,
     "cold": {"customers": dict, "items": dict},
@@ -45,7 +46,13 @@ RELEASE = {
     "noise_multiplier": float,
     "sensitivity": float,
     "n_silos": int,
+    "rounds": int,
+    "sampling_rate": float,
+    "steps": int,
+    "share": float,
+    "dim": int,
 }
+MODEL = {"n_params": int, "epsilon_share": float, "fusion_weight": list, "train_s": float}
 CELL = {"mean": float, "low": float, "high": float, "n": int}
 
 
@@ -64,15 +71,25 @@ def result(tiny_run, tmp_path_factory):
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def test_result_has_every_key_of_schema_1(result):
-    _holds(result, SCHEMA_1)
-    assert result["schema"] == 1
+def test_result_has_every_key_of_schema_2(result):
+    _holds(result, SCHEMA_2)
+    assert result["schema"] == 2
 
 
-def test_releases_have_every_key_of_schema_1(result):
+def test_releases_have_every_key_of_schema_2(result):
     assert [release["kind"] for release in result["privacy"]["releases"]] == ["popularity", "gram"]
     for release in result["privacy"]["releases"]:
         _holds(release, RELEASE)
+
+
+def test_models_say_what_they_cost_and_weigh(result):
+    assert list(result["models"]) == ["gram"]
+    gram = result["models"]["gram"]
+    _holds(gram, MODEL)
+    assert gram["n_params"] == 20 * 21 // 2
+    assert gram["epsilon_share"] == pytest.approx(0.9)
+    assert gram["fusion_weight"] == [1.0] * (len(result["activity_edges"]) + 1)
+    assert gram["step_ratio"] is None
 
 
 def test_quality_is_system_then_metric_then_interval(result):
@@ -117,12 +134,12 @@ def test_result_names_no_folder_of_this_machine(tiny_run, result):
 
 
 def test_writing_leaves_one_whole_file(tmp_path, result):
-    path = write_result({"schema": 1, "who": "Jörg"}, tmp_path / "new")
+    path = write_result({"schema": 2, "who": "Jörg"}, tmp_path / "new")
     assert [p.name for p in path.parent.iterdir()] == ["result.json"]
     assert read_result(path)["who"] == "Jörg"
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"schema": 2}', '"text"'])
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"schema": 1}', '"text"'])
 def test_anything_but_a_result_of_this_schema_is_refused(tmp_path, text):
     path = tmp_path / "result.json"
     path.write_text(text, encoding="utf-8")

@@ -20,6 +20,9 @@ from fondaco.server.app import Job, Outcome
 from fondaco.server.global_model import Artefact, load_global_model
 from fondaco.shared import codec
 from fondaco.shared.errors import ConfigError, RoundError
+from fondaco.shared.models import PublicFacts
+from fondaco.shared.models.published import GlobalParts
+from fondaco.shared.models.terms import PlannedModels
 from fondaco.shared.privacy.plan import RunPlan
 from fondaco.shared.workspace import Workspace, write_whole
 
@@ -32,6 +35,7 @@ from .planning import make_plan
 from .result import build_result, write_result
 from .scenario import Scenario
 from .step_cost import measure_steps
+from .students import measure_student
 
 Progress = Callable[[str, int, int], None]
 """(stage, done, of) -> None; stages come one after another."""
@@ -171,6 +175,12 @@ def simulate(
         measured = measure(
             prepared.silos, outcome.model, plan, catalogue, scenario=scenario, progress=progress
         )
+        facts = PublicFacts(catalogue=catalogue, model=outcome.model)
+        parts = GlobalParts(PlannedModels.of_plan(plan), facts)
+        students = {}
+        if scenario.student.rank:
+            with watch("student"):
+                students = measure_student(prepared.silos, parts, scenario, out)
         with watch("step costs"):
             step_ratios = measure_steps(prepared.silos, outcome.model, plan, catalogue)
     if keep_silos:
@@ -188,6 +198,7 @@ def simulate(
             outcome=outcome,
             measured=measured,
             step_ratios=step_ratios,
+            students=students,
             timings_s=timings,
         ),
     )
@@ -202,7 +213,7 @@ def _claim_workspace(prepared: Prepared, out: Path) -> Workspace:
     workspace = Workspace(out)
     scenario = prepared.scenario
     workspace.prepare(prepared.plan, prepared.market.catalogue, prepared.silo_ids, scenario.seed)
-    path, digest = out / "rows.sha256", _training_digest(prepared.silos)
+    path, digest = out / "rows.sha256", _rows_digest(prepared.silos)
     if not path.is_file():
         write_whole(path, digest)
     elif path.read_text(encoding="utf-8") != digest:
@@ -212,11 +223,12 @@ def _claim_workspace(prepared: Prepared, out: Path) -> Workspace:
     return workspace
 
 
-def _training_digest(silos: Sequence[SiloDataset]) -> str:
+def _rows_digest(silos: Sequence[SiloDataset]) -> str:
     sha = hashlib.sha256()
     for silo in silos:
         sha.update("\x00".join([silo.silo_id, *silo.user_ids.tolist()]).encode() + b"\x00")
-        sha.update(silo.train.user_nums.tobytes() + silo.train.item_nums.tobytes())
+        for rows in (silo.train, silo.valid.history, silo.valid.targets):
+            sha.update(rows.user_nums.tobytes() + rows.item_nums.tobytes() + rows.times.tobytes())
     return sha.hexdigest()
 
 

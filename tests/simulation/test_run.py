@@ -214,6 +214,20 @@ def test_a_workspace_of_other_rows_is_refused(tiny_scenario, tmp_path):
         runs.write_workspace(replace(prepared, silos=[fewer, *prepared.silos[1:]]), tmp_path)
 
 
+@pytest.mark.parametrize("changed", ["times", "validation"])
+def test_a_workspace_of_other_times_or_validation_rows_is_refused(tiny_scenario, tmp_path, changed):
+    """Models may read the clock, and the fusion's weights rest on validation rows."""
+    prepared = runs.prepare(tiny_scenario())
+    runs.write_workspace(prepared, tmp_path)
+    first = prepared.silos[0]
+    if changed == "times":
+        other = replace(first, train=replace(first.train, times=first.train.times[::-1].copy()))
+    else:
+        other = replace(first, valid=prepared.silos[1].valid)
+    with pytest.raises(ConfigError, match="other rows"):
+        runs.write_workspace(replace(prepared, silos=[other, *prepared.silos[1:]]), tmp_path)
+
+
 def test_outcome_model_is_the_saved_one(tiny_run):
     assert isinstance(tiny_run.outcome, Outcome)
     assert model_digest(tiny_run.outcome.model) == tiny_run.result["model_digest"]

@@ -33,6 +33,7 @@ def build_plan(
     n_silos=10,
     trust="aggregate",
     earlier=(),
+    earlier_digest="",
     **changes,
 ):
     """Return a plan of (kind, share, dim) tuples or whole statistics, its terms changed."""
@@ -64,6 +65,7 @@ def build_plan(
         models={"gram": {"share": "1.0"}},
         public={"split": "2011-09-01"},
         earlier=earlier,
+        earlier_digest=earlier_digest,
     )
     return replace(plan, **changes)
 

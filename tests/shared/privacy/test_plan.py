@@ -93,10 +93,12 @@ def test_plan_digest_changes_with_the_terms_of_a_model(plan):
     assert len({plan.digest, *(replace(plan, models=m).digest for m in models)}) == 5
 
 
-@pytest.mark.parametrize("models", [{"mf": {"rate": 0.1}}, {"mf": {"widths": [1, 0.5]}}])
-def test_plan_refuses_terms_of_a_model_that_are_floats(plan, models):
-    with pytest.raises(ConfigError, match="float"):
-        _ = replace(plan, models=models).digest
+@pytest.mark.parametrize("terms", [{"rate": 0.1}, {"widths": ["1"]}, {1: "1"}, None, ["1"], "1"])
+def test_plan_refuses_terms_that_are_not_text(plan, terms):
+    with pytest.raises(ConfigError, match="text"):
+        replace(plan, models={"mf": terms})
+    with pytest.raises(ConfigError, match="text"):
+        replace(plan, public=terms)
 
 
 def test_certificate_covers_earlier_releases_and_the_budget_does_not(plan, make_plan):
@@ -108,7 +110,57 @@ def test_certificate_covers_earlier_releases_and_the_budget_does_not(plan, make_
 
 def test_plan_refuses_releases_that_exceed_the_target_with_the_earlier_ones(plan):
     with pytest.raises(ConfigError, match="cost epsilon"):
-        replace(plan, earlier=plan.releases)
+        replace(plan, earlier=plan.releases, earlier_digest=plan.digest)
+
+
+def test_earlier_releases_and_the_digest_of_their_plan_go_together(plan, make_plan):
+    later = make_plan(epsilon=2.0, earlier=plan.releases, earlier_digest=plan.digest)
+    for change in ({"earlier_digest": ""}, {"earlier": ()}):
+        with pytest.raises(ConfigError, match="go together"):
+            replace(later, **change)
+
+
+OUT_OF_RANGE = [
+    {"kind": ""},
+    {"kind": "gram\n"},
+    {"round_num": 0},
+    {"dim": 0},
+    {"sens_grid": 0},
+    {"stddev_grid": 0},
+    {"silo_stddev_grid": 0},
+    {"sampling_ppm": 0},
+    {"sampling_ppm": -5},
+    {"sampling_ppm": 1_000_001},
+    {"steps": 0},
+    {"steps": 1001},
+]
+
+
+@pytest.mark.parametrize("change", OUT_OF_RANGE, ids=str)
+def test_plan_refuses_releases_out_of_range_planned_or_earlier(plan, change):
+    bad = replace(plan.releases[1], **change)
+    with pytest.raises(ConfigError, match="out of range"):
+        replace(plan, releases=(plan.releases[0], bad))
+    with pytest.raises(ConfigError, match="out of range"):
+        replace(plan, earlier=(bad,), earlier_digest=plan.digest)
+
+
+def test_earlier_releases_with_steps_below_zero_give_no_budget_back(plan, make_plan):
+    dear = make_plan(epsilon=8.0)
+    minus = tuple(replace(event, steps=-1) for event in dear.releases)
+    with pytest.raises(ConfigError, match="out of range"):
+        replace(
+            dear,
+            target_epsilon="1.0",
+            earlier=(*minus, *plan.releases),
+            earlier_digest=plan.digest,
+        )
+
+
+@pytest.mark.parametrize("target", ["inf", "nan", "-inf"])
+def test_plan_refuses_a_target_that_is_not_finite(plan, target):
+    with pytest.raises(ConfigError, match="epsilon"):
+        replace(plan, target_epsilon=target)
 
 
 def test_plan_with_earlier_releases_survives_its_canonical_text(plan, make_plan):
@@ -182,13 +234,13 @@ def test_plan_refuses_a_delta_out_of_range(plan, delta):
         replace(plan, target_delta=delta)
 
 
-@pytest.mark.parametrize("stddev", [0, 99, 2**40 + 1, 10**25])
+@pytest.mark.parametrize("stddev", [1, 99, 2**40 + 1, 10**25])
 def test_plan_refuses_noise_that_the_grid_cannot_carry(plan, stddev):
     with pytest.raises(ConfigError, match="must lie between"):
         _with_event(plan, stddev_grid=stddev, silo_stddev_grid=stddev)
 
 
-@pytest.mark.parametrize("sens", [0, -1, 2**20 - 1])
+@pytest.mark.parametrize("sens", [1, 2**20 - 1, 2**20 + 1])
 def test_plan_refuses_a_sensitivity_other_than_the_grid(plan, sens):
     with pytest.raises(ConfigError, match="sensitivity"):
         _with_event(plan, sens_grid=sens)

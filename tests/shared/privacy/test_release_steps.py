@@ -11,9 +11,9 @@ from fondaco.shared.privacy.clipping import ClippedSum
 from fondaco.shared.privacy.events import EVERYBODY
 from fondaco.shared.privacy.gradients import Factors, GradientSum
 from fondaco.shared.privacy.ledger import Ledger
-from fondaco.shared.privacy.noise import NoiseStream
+from fondaco.shared.privacy.noise import NoiseStream, Sample
 from fondaco.shared.privacy.plan import GRID, RunPlan
-from fondaco.shared.privacy.release import release, release_steps
+from fondaco.shared.privacy.release import MAX_MOVED, release, release_steps
 
 DIM, N_STEPS, N_USERS, HALF = 5, 4, 40, 500_000
 START = np.array([1.0, -2.0, 0.0, 3.0, 0.5])
@@ -32,9 +32,7 @@ def debit(tmp_path, steps_plan):
 
 
 def _zeros(parameters, sample):
-    return ClippedSum(
-        values=np.zeros(DIM, dtype=np.int64), sens_grid=GRID, sampling_ppm=sample.sampling_ppm
-    )
+    return ClippedSum(values=np.zeros(DIM, dtype=np.int64), sens_grid=GRID, sample=sample)
 
 
 def _descend(parameters, noisy):
@@ -87,7 +85,7 @@ def test_noise_of_a_step_has_the_scale_that_was_paid_for(debit):
 
     def gradient(parameters, sample):
         zeros = np.zeros(dim, dtype=np.int64)
-        return ClippedSum(values=zeros, sens_grid=GRID, sampling_ppm=sample.sampling_ppm)
+        return ClippedSum(values=zeros, sens_grid=GRID, sample=sample)
 
     release_steps(
         np.zeros(dim),
@@ -109,7 +107,7 @@ def test_move_that_stays_releases_zeros(debit):
 def test_move_reads_the_sum_in_clip_norms_and_the_update_is_in_grid_units(debit):
     def gradient(parameters, sample):
         values = np.arange(DIM, dtype=np.int64) * GRID * 1000
-        return ClippedSum(values=values, sens_grid=GRID, sampling_ppm=sample.sampling_ppm)
+        return ClippedSum(values=values, sens_grid=GRID, sample=sample)
 
     update = _run(debit, gradient, move=lambda parameters, noisy: parameters + noisy)
     assert np.max(np.abs(update.values / GRID / N_STEPS - 1000 * np.arange(DIM))) < 100
@@ -151,10 +149,119 @@ def test_real_customers_move_the_parameters_by_their_clipped_gradients(debit):
     assert np.max(np.abs(update.values - expected)) < 2e-3 * N_STEPS * N_USERS * GRID
 
 
-@pytest.mark.parametrize("far", [1e10, np.inf, np.nan])
-def test_parameters_that_ran_away_are_refused(debit, far):
-    with pytest.raises(ConfigError, match="ran away"):
-        _run(debit, move=lambda parameters, noisy: parameters + far)
+@pytest.mark.parametrize(
+    ("far", "expected"),
+    [
+        (1e10, MAX_MOVED),
+        (-1e300, -MAX_MOVED),
+        (np.inf, MAX_MOVED),
+        (-np.inf, -MAX_MOVED),
+        (np.nan, 0),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_parameters_that_ran_away_are_cut_off_and_released(debit, far, expected):
+    update = _run(debit, move=lambda parameters, noisy: parameters + far)
+    assert update.values.tolist() == [int(expected)] * DIM
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_whether_steps_end_in_an_update_tells_nothing_about_the_sum(debit, sign):
+    """A move that runs away on one side of a threshold would be a free bit per attempt."""
+
+    def gradient(parameters, sample):
+        values = np.full(DIM, sign * 1000 * GRID, dtype=np.int64)
+        return ClippedSum(values=values, sens_grid=GRID, sample=sample)
+
+    update = _run(debit, gradient, lambda p, noisy: np.where(noisy.sum() > 0, np.inf, p))
+    assert len(update.values) == DIM
+
+
+def _leak(parameters, sample):
+    """A gradient that writes what it knows where the update is read from."""
+    parameters[:] = 1e6
+    return _zeros(parameters, sample)
+
+
+def test_gradient_that_writes_into_the_parameters_moves_nothing(debit):
+    start = START.copy()
+    update = release_steps(start, _leak, _stay, debit, NoiseStream.seeded(0), n_users=N_USERS)
+    assert not update.values.any()
+    assert np.array_equal(start, START)
+
+
+def test_gradient_that_kept_the_parameters_cannot_change_them_later(debit):
+    kept = []
+
+    def gradient(parameters, sample):
+        kept.append(parameters)
+        for earlier in kept:
+            earlier += 1e6
+        return _zeros(parameters, sample)
+
+    assert not _run(debit, gradient, _stay).values.any()
+
+
+def test_gradient_cannot_change_what_move_returned(debit):
+    mine = START.copy()
+
+    def gradient(parameters, sample):
+        mine[:] = 1e6
+        return _zeros(parameters, sample)
+
+    update = _run(debit, gradient, lambda parameters, noisy: np.copyto(mine, parameters) or mine)
+    assert not update.values.any()
+
+
+def test_move_in_place_releases_what_a_copying_one_does(debit):
+    def in_place(parameters, noisy):
+        parameters -= 0.1 * noisy
+        return parameters
+
+    start = START.copy()
+    stream = NoiseStream.seeded(0)
+    moved = release_steps(start, _zeros, in_place, replace(debit), stream, n_users=N_USERS)
+    assert np.array_equal(moved.values, _run(debit).values)
+    assert np.array_equal(start, START)
+    assert moved.values.any()
+
+
+@pytest.mark.parametrize("length", [0, 1, DIM - 1, DIM + 1])
+def test_start_of_another_length_is_refused(debit, length):
+    with pytest.raises(RefusalError, match="planned"):
+        release_steps(
+            np.zeros(length), _zeros, _stay, debit, NoiseStream.seeded(0), n_users=N_USERS
+        )
+
+
+@pytest.mark.parametrize("shape", [(DIM, 1), (1, DIM), (DIM + 1,), (1,), ()])
+def test_move_to_another_shape_is_refused(debit, shape):
+    with pytest.raises(RefusalError, match="planned"):
+        _run(debit, move=lambda parameters, noisy: np.zeros(shape))
+
+
+def test_first_steps_sample_serves_no_other_step(debit):
+    samples = []
+
+    def gradient(parameters, sample):
+        samples.append(sample)
+        return _zeros(parameters, samples[0])
+
+    with pytest.raises(RefusalError, match="another sample"):
+        _run(debit, gradient)
+    assert len(samples) == 2
+
+
+@pytest.mark.parametrize("forged", [np.arange(N_USERS), np.array([7])])
+def test_sample_made_by_hand_is_refused(debit, forged):
+    mine = Sample(user_nums=forged, sampling_ppm=HALF)
+    with pytest.raises(RefusalError, match="another sample"):
+        _run(debit, lambda parameters, sample: _zeros(parameters, mine))
+
+
+def test_copy_of_the_sample_is_refused(debit):
+    with pytest.raises(RefusalError, match="another sample"):
+        _run(debit, lambda parameters, sample: _zeros(parameters, replace(sample)))
 
 
 def test_steps_carry_public_labels_only(debit, steps_plan):
@@ -190,13 +297,17 @@ def test_steps_are_refused_after_a_release(debit):
     [
         {"values": np.zeros(DIM + 1, dtype=np.int64)},
         {"sens_grid": GRID // 2},
-        {"sampling_ppm": EVERYBODY},
-        {"sampling_ppm": HALF - 1},
+        {"sens_grid": GRID * 2},
     ],
 )
 def test_steps_refuse_a_sum_that_was_not_paid_for(debit, change):
     with pytest.raises(RefusalError, match="paid for"):
         _run(debit, lambda parameters, sample: replace(_zeros(parameters, sample), **change))
+
+
+def test_steps_refuse_a_sum_of_everybody_where_a_sample_was_paid_for(debit):
+    with pytest.raises(RefusalError, match="another sample"):
+        _run(debit, lambda parameters, sample: replace(_zeros(parameters, sample), sample=None))
 
 
 def test_steps_refuse_floats(debit):
@@ -226,6 +337,25 @@ def test_release_takes_a_sample_that_was_paid_for(debit):
     stream = NoiseStream.seeded(0)
     update = release(_zeros(START, stream.sample(N_USERS, HALF)), once, stream)
     assert np.count_nonzero(update.values) == DIM
+
+
+def test_one_sample_serves_one_release(debit):
+    once = replace(debit, event=replace(debit.event, steps=1))
+    stream = NoiseStream.seeded(0)
+    total = _zeros(START, stream.sample(N_USERS, HALF))
+    release(total, replace(once), stream)
+    for again in (total, _zeros(START, total.sample)):
+        with pytest.raises(RefusalError, match="served before"):
+            release(again, replace(once), stream)
+
+
+def test_sample_of_everybody_may_serve_again(debit):
+    event = replace(debit.event, steps=1, sampling_ppm=EVERYBODY)
+    stream = NoiseStream.seeded(0)
+    everybody = stream.sample(N_USERS, EVERYBODY)
+    for _ in range(2):
+        release(_zeros(START, everybody), replace(debit, event=event), stream)
+    release(_zeros(START, None), replace(debit, event=event), stream)
 
 
 def test_plan_of_shared_noise_refuses_local_steps(plan):

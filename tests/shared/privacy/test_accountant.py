@@ -12,6 +12,7 @@ from scipy import stats
 
 from fondaco.shared import calibration
 from fondaco.shared.calibration import Statistic
+from fondaco.shared.errors import ConfigError
 from fondaco.shared.privacy import accountant
 from fondaco.shared.privacy.events import EVERYBODY, Mechanism, PrivacyEvent
 
@@ -195,6 +196,12 @@ def test_every_release_costs_something_however_much_noise_it_carries(
     multiplier, sampling_ppm, order
 ):
     assert accountant.rdp_units(Mechanism(Fraction(multiplier), sampling_ppm), order) >= 1
+
+
+@pytest.mark.parametrize("order", [Fraction("1.1"), Fraction("1.5")])
+def test_order_at_which_a_sample_has_no_cost_is_refused(order):
+    with pytest.raises(ConfigError, match="too small"):
+        accountant.rdp_units(Mechanism(Fraction(10**6), EVERYBODY // 2), order)
 
 
 def test_rdp_cost_of_a_sample_grows_with_its_steps_and_its_rate():

@@ -208,3 +208,61 @@ def test_records_hold_no_customer_count_or_seed(ledger):
     )
     text = json.dumps(ledger.records())
     assert not any(word in text for word in ("n_users", "n_customers", '"seed"', "user_id"))
+
+
+def _fail(ledger, attempt=1):
+    ledger.debit("popularity", 1, attempt, request=ASKED)
+    ledger.refuse("popularity", 1, attempt, "the computation failed", failed=1)
+
+
+def test_failed_computation_closes_its_attempt(ledger, path, plan):
+    _fail(ledger)
+    spent = ledger.spent_units()
+    with Ledger(path, plan) as again:
+        for opened in (ledger, again):
+            with pytest.raises(RefusalError, match="new attempt"):
+                opened.debit("popularity", 1, request=ASKED)
+    assert ledger.spent_units() == spent
+    assert _types(ledger).count("DEBIT") == 1
+
+
+def test_failed_computation_is_seen_by_a_connection_that_was_open_before(ledger, path, plan):
+    with Ledger(path, plan) as other:
+        _fail(ledger)
+        with pytest.raises(RefusalError, match="new attempt"):
+            other.debit("popularity", 1, request=ASKED)
+
+
+@pytest.mark.parametrize("failed", [0, 1])
+def test_refusals_after_a_failed_computation_keep_it_closed(ledger, failed):
+    _fail(ledger)
+    ledger.refuse("popularity", 1, 1, "another request was paid for", failed=failed)
+    with pytest.raises(RefusalError, match="new attempt"):
+        ledger.debit("popularity", 1, request=ASKED)
+
+
+def test_attempt_after_a_failed_one_is_paid_for_again(ledger, plan):
+    _fail(ledger)
+    ledger.debit("popularity", 1, 2, request=ASKED)
+    assert ledger.spent_units() == 2 * plan.cost(plan.releases[0])
+
+
+def test_refusal_of_a_request_leaves_its_attempt_open(ledger):
+    first = ledger.debit("popularity", 1, request=ASKED)
+    ledger.refuse("popularity", 1, 1, "another request was paid for")
+    assert ledger.records()[-1]["failed"] == 0
+    assert ledger.debit("popularity", 1, request=ASKED) == first
+
+
+def test_failed_computation_closes_no_other_release(ledger):
+    _fail(ledger)
+    assert ledger.debit("gram", 2, request=ASKED).attempt == 1
+
+
+def test_ledger_of_another_schema_is_refused_on_opening(path, plan, monkeypatch):
+    monkeypatch.setattr(ledger_module, "SCHEMA", 1)
+    Ledger.create(path, "north", plan).__exit__()
+    monkeypatch.undo()
+    for opening in (lambda: Ledger(path, plan), lambda: Ledger.open_or_create(path, "north", plan)):
+        with pytest.raises(LedgerError, match="schema 1; this code reads 2"):
+            opening()

@@ -31,7 +31,7 @@ LENGTHS = (2, 60)
 ALIKE = 0.5
 """Part of a drawn history that follows its first item's neighbours; the rest is popularity's."""
 SHARPNESS = 8.0
-RIDGE = 0.3
+RIDGE = 1.0
 
 
 def distil(parts: GlobalParts, rank: int, seed: int = 0) -> Student:
@@ -53,12 +53,25 @@ def distil(parts: GlobalParts, rank: int, seed: int = 0) -> Student:
     used = np.flatnonzero(np.bincount(history.indices, minlength=n_items))
     seen = history[:, used].astype(np.float64)
     gram = (seen.T @ seen).toarray()
-    gram[np.diag_indices_from(gram)] += RIDGE
-    weights = sla.cho_solve(sla.cho_factor(gram), seen.T @ (answers - bias))
+    start = _published_weights(parts, used)
+    if start.any():
+        guess = seen @ start
+        start *= float(np.vdot(guess, answers) / np.vdot(guess, guess))
+    rest = answers - seen @ start
+    gram[np.diag_indices_from(gram)] += RIDGE * len(history.indptr) / len(used)
+    weights = start + sla.cho_solve(sla.cho_factor(gram), seen.T @ rest)
     directions = _leading_directions(gram, weights, rank)
     item_in = np.zeros((n_items, directions.shape[1]), dtype=np.float32)
     item_in[used] = weights @ directions
     return Student(item_in=item_in, item_out=directions.astype(np.float32), bias=bias)
+
+
+def _published_weights(parts: GlobalParts, items: NDArray[np.int64]) -> Array:
+    """(n, n_items) what the Gram part makes of each of `items`; zeros without one."""
+    model = parts.model
+    rows = np.zeros((len(model.popularity), model.item_in.shape[1]))
+    rows[model.head] = model.item_in
+    return np.asarray(rows[items] @ model.item_out.T.astype(np.float64))
 
 
 def _leading_directions(gram: Array, weights: Array, rank: int) -> Array:

@@ -4,6 +4,7 @@ A catalogue comes from the public product list alone, never from what sold; wher
 set has no such list, the assumption made instead is one of the marketplace's notes.
 """
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +21,16 @@ from fondaco.shared.vocabulary import Vocabulary
 from .marketplace import LoadRequest, Marketplace, build_marketplace
 
 DAY = np.timedelta64(1, "D")
+MERCHANT_ZIPF = 0.5
+"""Households per merchant of Complete Journey cut by makers fall as rank to minus this [1]."""
 
 
 def load_complete_journey(request: LoadRequest) -> Marketplace:
-    """Return one year of 2,469 households' grocery lines; items are product types or products."""
+    """Return one year of 2,469 households' grocery lines; items are product types or products.
+
+    With `item = "line"` an item is a maker's products of one type, and merchants sell the lines
+    of some makers each: catalogues without overlap.
+    """
     products = pd.read_parquet(request.files["products.parquet"])
     lines = pd.read_parquet(
         request.files["transactions.parquet"],
@@ -35,6 +42,8 @@ def load_complete_journey(request: LoadRequest) -> Marketplace:
         "prices are left unknown: the data have them on sold lines only",
         "a household shops at several stores; with all its lines it belongs to its main store",
     ]
+    if request.config.item == "line":
+        return _by_maker(products, lines, request.n_merchants)
     if request.config.item == "type":
         catalogue = _product_types(products)
         items = lines["product_id"].map(products.set_index("product_id")["product_type"])
@@ -89,6 +98,77 @@ def _products(products: pd.DataFrame) -> Catalogue:
         brands=tuple("manufacturer " + facts["manufacturer_id"]),
         prices=np.full(len(facts), np.nan),
     )
+
+
+def _by_maker(products: pd.DataFrame, lines: pd.DataFrame, n_merchants: int) -> Marketplace:
+    """Return merchants with catalogues of their own: each sells what some makers make.
+
+    Everything but the rows follows from the public product list: a line is a product type of one
+    maker; makers go, most lines first, to the merchant with fewest lines so far; and a household
+    is a customer of one merchant, by a hash of its id, so that no customer is at two silos.
+    """
+    known = products[products["product_type"].notna()].astype({"manufacturer_id": str})
+    known = known.assign(line=known["product_type"] + " @ " + known["manufacturer_id"])
+    names = ("product_type", "product_category", "department", "brand", "manufacturer_id")
+    facts = pd.DataFrame({name: _most_frequent(known, "line", name) for name in names}).fillna("")
+    catalogue = Catalogue(
+        items=Vocabulary(tuple(facts.index)),
+        texts=tuple(
+            facts["product_type"] + " " + facts["product_category"] + " " + facts["department"]
+        ),
+        categories=tuple(
+            facts["product_type"] + "|" + facts["product_category"] + "|" + facts["department"]
+        ),
+        brands=tuple(facts["brand"]),
+        prices=np.full(len(facts), np.nan),
+    )
+    _, makers = np.unique(facts["manufacturer_id"], return_inverse=True)
+    merchants = _fill_evenly(np.bincount(makers), n_merchants)[makers]
+    items = lines["product_id"].map(known.set_index("product_id")["line"])
+    lines, items = lines[items.notna()], items[items.notna()]
+    at = merchants[catalogue.items.nums(items.tolist())]
+    homes = _homes(lines["household_id"], np.bincount(merchants, minlength=n_merchants))
+    home = at == homes
+    silos = np.array([f"merchant-{num:02d}" for num in range(n_merchants)])
+    return build_marketplace(
+        name="complete-journey",
+        catalogue=catalogue,
+        users=lines["household_id"][home],
+        items=items[home],
+        times=_days(lines["transaction_timestamp"][home]),
+        silos=pd.Series(silos[at[home]]),
+        has_clock=True,
+        notes=[
+            "prices are left unknown: the data have them on sold lines only",
+            "an item is a maker's products of one type, and a merchant sells the lines of some "
+            "makers: a cut of one grocer's rows that no trader made",
+            "a household is a customer of one merchant, drawn by a hash of its id; what it took "
+            "of other makers is left out",
+        ],
+        sold_by={str(name): np.flatnonzero(merchants == num) for num, name in enumerate(silos)},
+    )
+
+
+def _fill_evenly(sizes: NDArray[np.int64], n_bins: int) -> NDArray[np.int64]:
+    """Return (n_groups,) bins: the largest group first, each to the bin that holds least."""
+    filled = np.zeros(n_bins, dtype=np.int64)
+    bins = np.empty(len(sizes), dtype=np.int64)
+    for group in np.argsort(-sizes, kind="stable"):
+        bins[group] = int(np.argmin(filled))
+        filled[bins[group]] += sizes[group]
+    return bins
+
+
+def _homes(households: pd.Series, sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return (n_rows,) the merchant of each row's household; larger catalogues draw more."""
+    shares = np.arange(1, len(sizes) + 1, dtype=np.float64) ** -MERCHANT_ZIPF
+    ends = np.cumsum(shares / shares.sum())
+    order = np.argsort(-sizes, kind="stable")
+    codes, names = pd.factorize(households.astype(str))
+    digests = [hashlib.sha256(f"merchant {name}".encode()).digest()[:8] for name in names]
+    drawn = np.array([int.from_bytes(digest, "big") / 2**64 for digest in digests])
+    places = np.minimum(np.searchsorted(ends, drawn, side="right"), len(sizes) - 1)
+    return np.asarray(order[places][codes], dtype=np.int64)
 
 
 def _most_frequent(frame: pd.DataFrame, key: str, column: str) -> pd.Series:

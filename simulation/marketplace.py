@@ -53,6 +53,8 @@ class Marketplace:
             list every natural silo, also one without rows.
         has_clock: whether `time` is clock time, so that a global cut makes sense.
         notes: assumptions and conveniences which a report must state.
+        sold_by: natural silo -> (n_sold,) ascending item numbers of all that it sells, a public
+            fact; None where every silo sells everything.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Marketplace:
     interactions: pd.DataFrame
     has_clock: bool
     notes: tuple[str, ...]
+    sold_by: Mapping[str, NDArray[np.int64]] | None = None
 
     @property
     def has_silos(self) -> bool:
@@ -88,6 +91,7 @@ def build_marketplace(
     silos: Sequence[object] | pd.Series | None = None,
     has_clock: bool = False,
     notes: Sequence[str] = (),
+    sold_by: Mapping[str, NDArray[np.int64]] | None = None,
 ) -> Marketplace:
     """Return a marketplace of plain columns; every id becomes text.
 
@@ -100,6 +104,7 @@ def build_marketplace(
         silos: (n_rows,) natural silos, None if there are none.
         has_clock: as `Marketplace`.
         notes: as `Marketplace`.
+        sold_by: as `Marketplace`.
 
     Raises:
         DataError: an item is not in the catalogue, or there is no row.
@@ -126,6 +131,7 @@ def build_marketplace(
         interactions=rows,
         has_clock=has_clock,
         notes=tuple(notes),
+        sold_by=sold_by,
     )
 
 

@@ -3,7 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -34,10 +34,12 @@ class Homes:
     Attributes:
         silo_ids: ascending; a silo may have no customer.
         user_silos: (n_users,) numbers of `silo_ids`.
+        assortments: silo -> (n_items,) what it sells; silos that sell everything are left out.
     """
 
     silo_ids: tuple[str, ...]
     user_silos: NDArray[np.int64]
+    assortments: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -91,19 +93,25 @@ def partition(
             item_nums=rows.item_nums[mine],
             times=rows.times[mine],
         )
-        parts = _Part(
-            silo_id=silo_id, user_ids=user_ids[users], n_items=len(market.catalogue), rows=own
+        part = _Part(
+            silo_id=silo_id,
+            user_ids=user_ids[users],
+            n_items=len(market.catalogue),
+            rows=own,
+            assortment=homes.assortments.get(silo_id),
         )
-        datasets.append(_split(parts, dataset, moments, held and _local(held, users, mine)))
+        here = held and _local(held, users, mine)
+        datasets.append(_split(*_on_sale(part, here), dataset, moments))
     return datasets
 
 
 def cut_of(market: Marketplace, silos: SilosConfig) -> str:
     """Return how the customers are cut: natural silos that are asked for by number are hashed.
 
-    The synthetic marketplace makes as many merchants as it is asked for.
+    A marketplace that makes its merchants itself makes as many as it is asked for.
     """
-    if silos.partition == "natural" and silos.count and market.name != "synthetic":
+    makes_merchants = market.name == "synthetic" or market.sold_by is not None
+    if silos.partition == "natural" and silos.count and not makes_merchants:
         return "hash"
     return silos.partition
 
@@ -133,10 +141,20 @@ class _Part:
     user_ids: NDArray[np.str_]
     n_items: int
     rows: Rows
+    assortment: NDArray[np.bool_] | None
+
+
+def _on_sale(part: _Part, held: _HeldOut | None) -> tuple[_Part, _HeldOut | None]:
+    """Leave out rows of items that the customer's home does not sell: they were taken elsewhere."""
+    if part.assortment is None:
+        return part, held
+    sold = part.assortment[part.rows.item_nums]
+    here = held and replace(held, hidden=held.hidden[sold])
+    return replace(part, rows=part.rows.take(sold)), here
 
 
 def _split(
-    part: _Part, dataset: DatasetConfig, moments: tuple[float, float], held: _HeldOut | None
+    part: _Part, held: _HeldOut | None, dataset: DatasetConfig, moments: tuple[float, float]
 ) -> SiloDataset:
     if held is not None:
         return hold_out_customers(
@@ -147,6 +165,7 @@ def _split(
             valid_users=np.flatnonzero(held.valid),
             test_users=np.flatnonzero(held.test),
             hidden=held.hidden,
+            assortment=part.assortment,
         )
     if dataset.protocol == "last-k":
         return split_last_k(
@@ -156,6 +175,7 @@ def _split(
             n_items=part.n_items,
             k=dataset.last_k,
             keep_repeats=dataset.keep_repeats,
+            assortment=part.assortment,
         )
     return split_by_time(
         part.rows,
@@ -165,6 +185,7 @@ def _split(
         valid_from=moments[0],
         test_from=moments[1],
         keep_repeats=dataset.keep_repeats,
+        assortment=part.assortment,
     )
 
 
@@ -261,7 +282,25 @@ def _natural(market: Marketplace, user_ids: NDArray[np.str_], silos: SilosConfig
     listed = set(homes) | ({str(n) for n in names} - set(joined) if silos.count else set())
     silo_ids = tuple(sorted(listed))
     number = {silo_id: num for num, silo_id in enumerate(silo_ids)}
-    return Homes(silo_ids=silo_ids, user_silos=np.array([number[h] for h in homes]))
+    return Homes(
+        silo_ids=silo_ids,
+        user_silos=np.array([number[h] for h in homes]),
+        assortments=_assortments(market, silo_ids, joined),
+    )
+
+
+def _assortments(
+    market: Marketplace, silo_ids: Sequence[str], joined: Mapping[str, str]
+) -> dict[str, NDArray[np.bool_]]:
+    """Return what each silo sells; a group sells whatever one of its members does."""
+    if market.sold_by is None:
+        return {}
+    found = {silo_id: np.zeros(len(market.catalogue), dtype=np.bool_) for silo_id in silo_ids}
+    for name, items in market.sold_by.items():
+        silo_id = joined.get(name, name)
+        if silo_id in found:
+            found[silo_id][items] = True
+    return found
 
 
 def _main_silos(frame: pd.DataFrame, names: NDArray[np.object_]) -> dict[str, str]:

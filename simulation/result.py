@@ -48,7 +48,7 @@ def build_result(
     *,
     outcome: Outcome,
     measured: Measured,
-    step_ratios: Mapping[str, float],
+    about_global: Mapping[str, Any],
     timings_s: Mapping[str, float],
 ) -> dict[str, Any]:
     """Return what `result.json` holds (schema 2).
@@ -59,7 +59,8 @@ def build_result(
         plan: what was promised.
         outcome: what the federation gave.
         measured: how good it is.
-        step_ratios: model -> cost of a private step over one without privacy [1].
+        about_global: `models` (see `model_facts`), `students` that imitate the global model,
+            and `worth` of all its parts beside the first alone.
         timings_s: stage -> wall time [s].
     """
     fewest = {
@@ -87,8 +88,8 @@ def build_result(
                 {**release, "n_silos": fewest[release["kind"]]} for release in release_facts(plan)
             ],
         },
-        "models": model_facts(plan, outcome, step_ratios),
         "activity_edges": list(BUCKET_EDGES),
+        **about_global,
         "headline": scenario.evaluation.headline,
         "quality": measured.quality,
         "per_silo": measured.per_silo,

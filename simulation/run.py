@@ -20,19 +20,18 @@ from fondaco.server.app import Job, Outcome
 from fondaco.server.global_model import Artefact, load_global_model
 from fondaco.shared import codec
 from fondaco.shared.errors import ConfigError, RoundError
-from fondaco.shared.models import PublicFacts
 from fondaco.shared.models.published import GlobalParts
-from fondaco.shared.models.terms import PlannedModels
 from fondaco.shared.privacy.plan import RunPlan
 from fondaco.shared.workspace import Workspace, write_whole
 
 from .datasets import load
 from .evaluation import check_evaluation, measure
+from .global_quality import parts_of, worth_of_parts
 from .grid import InProcessGrid, run_server_app
 from .marketplace import Marketplace
 from .partition import partition, silo_weights
 from .planning import make_plan
-from .result import build_result, write_result
+from .result import build_result, model_facts, write_result
 from .scenario import Scenario
 from .step_cost import measure_steps
 from .students import measure_student
@@ -164,10 +163,7 @@ def simulate(
     watch = Stopwatch()
     scenario, plan, catalogue = prepared.scenario, prepared.plan, prepared.market.catalogue
     workspace = _claim_workspace(prepared, out)
-    agents = [
-        SiloAgent(silo, plan, catalogue, SiloHome(out, silo.silo_id), scenario.seed)
-        for silo in prepared.silos
-    ]
+    agents = _agents(prepared, out)
     # Threads of BLAS spin against each other when the cores are busy: up to 50 times slower.
     with threadpool_limits(1):
         with watch("federation"):
@@ -175,14 +171,7 @@ def simulate(
         measured = measure(
             prepared.silos, outcome.model, plan, catalogue, scenario=scenario, progress=progress
         )
-        facts = PublicFacts(catalogue=catalogue, model=outcome.model)
-        parts = GlobalParts(PlannedModels.of_plan(plan), facts)
-        students = {}
-        if scenario.student.rank:
-            with watch("student"):
-                students = measure_student(prepared.silos, parts, scenario, out)
-        with watch("step costs"):
-            step_ratios = measure_steps(prepared.silos, outcome.model, plan, catalogue)
+        about_global = _about_global(prepared, outcome, out, watch, progress)
     if keep_silos:
         with watch("keep silos"):
             _keep_silos(agents, workspace, prepared)
@@ -197,11 +186,49 @@ def simulate(
             plan,
             outcome=outcome,
             measured=measured,
-            step_ratios=step_ratios,
-            students=students,
+            about_global=about_global,
             timings_s=timings,
         ),
     )
+
+
+def _about_global(
+    prepared: Prepared, outcome: Outcome, out: Path, watch: Stopwatch, progress: Progress
+) -> dict[str, Any]:
+    """What the global model's parts cost and are worth, and how well it can be imitated."""
+    scenario, plan, catalogue = prepared.scenario, prepared.plan, prepared.market.catalogue
+    parts = parts_of(plan, outcome.model, catalogue)
+    facts: dict[str, Any] = {"students": {}, "worth": {}}
+    if scenario.student.rank:
+        with watch("student"):
+            facts["students"] = measure_student(prepared.silos, parts, scenario, out)
+    if scenario.evaluation.reference and len(scenario.models) > 1 and not prepared.continued:
+        with watch("reference"):
+            facts["worth"] = _worth_of_parts(prepared, parts, out, progress)
+    with watch("step costs"):
+        ratios = measure_steps(prepared.silos, outcome.model, plan, catalogue)
+    return {**facts, "models": model_facts(plan, outcome, ratios)}
+
+
+def _worth_of_parts(
+    prepared: Prepared, parts: GlobalParts, out: Path, progress: Progress
+) -> dict[str, Any]:
+    """Learn the first part alone with the whole budget, and hold all parts against it."""
+    first = replace(prepared.scenario, models=parts.names[:1])
+    alone = prepare_silos(first, prepared.market, prepared.silos, Stopwatch())
+    folder = out / "reference"
+    workspace = _claim_workspace(alone, folder)
+    outcome = _federate(alone, workspace, _agents(alone, folder), progress)
+    single = parts_of(alone.plan, outcome.model, alone.market.catalogue)
+    return worth_of_parts(prepared.silos, parts, single, first)
+
+
+def _agents(prepared: Prepared, folder: Path) -> list[SiloAgent]:
+    plan, catalogue, seed = prepared.plan, prepared.market.catalogue, prepared.scenario.seed
+    return [
+        SiloAgent(silo, plan, catalogue, SiloHome(folder, silo.silo_id), seed)
+        for silo in prepared.silos
+    ]
 
 
 def _claim_workspace(prepared: Prepared, out: Path) -> Workspace:

@@ -7,6 +7,7 @@ from fondaco.shared.config import FusionConfig
 from fondaco.shared.errors import ConfigError
 from fondaco.shared.models.autoencoder import AutoencoderTerms
 from fondaco.shared.models.base import Terms
+from fondaco.shared.models.content_tower import ContentTowerTerms
 from fondaco.shared.models.mf import MfTerms
 from fondaco.shared.models.sequence import SequenceTerms
 
@@ -23,8 +24,9 @@ class DatasetConfig:
     """A name of `fondaco-simulate datasets`, or "files"."""
     data_dir: str = ""
     """Folder that holds data sets which no package ships."""
-    item: Literal["type", "product"] = "type"
-    """Complete Journey only: what an item is."""
+    item: Literal["type", "product", "line"] = "type"
+    """Complete Journey only: what an item is; `line` (a maker's products of one type) also cuts
+    it into merchants that sell different makers."""
     interactions: str = ""
     """`files` only: CSV or Parquet table of interactions."""
     items: str = ""
@@ -119,8 +121,22 @@ class EvaluationConfig:
     """The metric shown first and used for tuning on validation rows."""
     bootstrap: int = 500
     """Resamples of customers for the 95 % intervals."""
+    reference: bool = True
+    """Whether a run of several models also learns the first of them alone, at the same epsilon."""
     silos: int = 0
     """Silos that are measured, drawn with the seed; 0 means all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudentConfig:
+    """`[student]`: a small imitation of everybody's model; costs no budget."""
+
+    rank: int = 0
+    """Width of its item factors; 0 makes none."""
+
+    def __post_init__(self) -> None:
+        if self.rank < 0:
+            raise ConfigError(f"student.rank={self.rank} must be at least 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +166,7 @@ class Scenario:
     privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
     fusion: FusionConfig = field(default_factory=FusionConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    student: StudentConfig = field(default_factory=StudentConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
     gram: Terms = field(default_factory=Terms)
     mf: MfTerms = field(default_factory=MfTerms)

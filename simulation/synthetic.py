@@ -153,9 +153,23 @@ def make_marketplace(spec: SyntheticSpec, seed: int) -> tuple[Marketplace, Truth
     )
     note = f"drawn from seed {seed}: {spec.n_topics} topics, Zipf items and silos"
     market = Marketplace(
-        name="synthetic", catalogue=catalogue, interactions=rows, has_clock=True, notes=(note,)
+        name="synthetic",
+        catalogue=catalogue,
+        interactions=rows,
+        has_clock=True,
+        notes=(note,),
+        sold_by=_sold_by(spec, truth) if spec.overlap < 1.0 else None,
     )
     return market, truth
+
+
+def _sold_by(spec: SyntheticSpec, truth: Truth) -> dict[str, NDArray[np.int64]]:
+    """Return merchant -> what it sells: the shared items and its own."""
+    shared = np.arange(spec.n_shared)
+    return {
+        name: np.concatenate([shared, np.arange(*truth.own_items[num : num + 2])])
+        for num, name in enumerate(_names("merchant", spec.n_silos))
+    }
 
 
 def zipf_sizes(total: int, n_parts: int, exponent: float) -> NDArray[np.int64]:

@@ -1,6 +1,6 @@
 """One small model that imitates everybody's fused model: item factors, maybe in eight bits.
 
-Scores are history @ item_in @ item_out^T + bias, whatever the teacher's parts are. It is made by
+Scores are history @ item_in @ item_out^T, whatever the teacher's parts are. It is made by
 `server/distillation.py` from public and released facts alone, hence free of budget.
 """
 
@@ -55,7 +55,7 @@ class Student:
     Attributes:
         item_in: (n_items, rank) added up over a history, which has norm 1.
         item_out: (n_items, rank).
-        bias: (n_items,) scores of a customer without a history.
+        bias: (n_items,) all that is known to a customer without a history.
     """
 
     item_in: Array32
@@ -64,7 +64,8 @@ class Student:
 
     def score(self, history: csr_matrix) -> Array32:
         """Return (n_users, n_items) scores of 0/1 histories."""
-        return np.asarray((unit_rows(history) @ self.item_in) @ self.item_out.T + self.bias)
+        scores = np.asarray((unit_rows(history) @ self.item_in) @ self.item_out.T)
+        return _or_bias(scores, history, self.bias)
 
     @property
     def size_bytes(self) -> int:
@@ -101,12 +102,17 @@ class Student8:
         for start in range(0, n_items, _BLOCK):
             stop = min(start + _BLOCK, n_items)
             scores[:, start:stop] = latent @ self.item_out.rows(start, stop).T
-        return scores + self.bias
+        return _or_bias(scores, history, self.bias)
 
     @property
     def size_bytes(self) -> int:
         """What it takes."""
         return self.item_in.size_bytes + self.item_out.size_bytes + self.bias.nbytes
+
+
+def _or_bias(scores: Array32, history: csr_matrix, bias: Array32) -> Array32:
+    scores[np.diff(history.indptr) == 0] = bias
+    return scores
 
 
 def unit_rows(history: csr_matrix) -> csr_matrix:

@@ -8,9 +8,10 @@ from fondaco.shared.privacy.plan import RunPlan
 
 Array = NDArray[np.float64]
 
-SURE = 1.0
-"""A part gets a weight if its best setting gains this many standard deviations of the noise."""
-OWN_WEIGHT = 2.0
+SURE = 1.5
+"""A part gets a weight if its best setting gains this many standard deviations of the noise; one
+that is worth nothing then gets a weight in a run out of four, whose harm is within the noise."""
+OWN_WEIGHT = 3.0
 """A bucket leaves the common weight if its own best gains this many more."""
 
 

@@ -22,8 +22,9 @@ BUCKET_EDGES = (5, 20, 60)
 """A customer's activity bucket is how many of these the history's items reach."""
 FUSION_CLIP = 0.5
 """Bound on the l2 norm of a customer's gains over all settings [metric]."""
-FUSION_WEIGHTS = (0.1, 0.25, 0.6, 1.5)
-"""Weights tried for a part beside the reference part, which weighs 1."""
+FUSION_WEIGHTS = (0.25, 0.5, 1.0, 2.0)
+"""Weights tried for a part beside the reference part, which weighs 1. No more than 2: right after
+training a part that follows the moment looks best alone, and no longer weeks later."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -64,6 +64,9 @@ class RoundTerms(Terms):
     rule: ClassVar[str] = "fedadam"
     """What moves the server where nothing is named: an optimizer, or `IterativeModel.advance`."""
 
+    least_rounds: ClassVar[int] = 1
+    """0 where `Model.resolve` fills in what is left open."""
+
     rounds: int = 50
     """Federated rounds."""
     clip_norm: float = 1e-3
@@ -86,7 +89,8 @@ class RoundTerms(Terms):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_range(self, ("rounds", "local_steps"), least=1)
+        check_range(self, ("rounds",), least=self.least_rounds)
+        check_range(self, ("local_steps",), least=1)
         check_range(self, ("clip_norm", "learning_rate", "local_rate"), least=1e-12)
         check_range(self, ("sampling_rate", "averaged"), least=1e-6, most=1.0)
         for name, known in (("optimizer", ("", self.rule, *OPTIMIZERS)), ("combiner", COMBINERS)):

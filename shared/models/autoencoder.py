@@ -1,4 +1,8 @@
-"""A denoising autoencoder over head items: one hidden layer, DP popularity as its output bias.
+"""An autoencoder over head items: one hidden layer that starts from public item features.
+
+Nothing but the two tables is learned; the output bias is DP popularity. Every customer's
+gradient is clipped to one length, and the late rounds are averaged: at a handful of epsilon
+noise is what limits the model, not its form.
 
 Source: Liang et al. 2018 (Mult-DAE), at the width that noise allows.
 """
@@ -9,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .base import Array32, NetworkModel, PublicFacts, RoundTerms, Sizes, check_range
+from .kernel_factors import head_facts, start_rows, user_moment
 
 if TYPE_CHECKING:
     from .networks.base import Network
@@ -19,10 +24,12 @@ class AutoencoderTerms(RoundTerms):
     """Knobs of the autoencoder."""
 
     rounds: int = 100
+    learning_rate: float = 0.015
+    averaged: float = 0.25
     width: int = 32
     """Units of the hidden layer."""
-    items: int = 600
-    """Most popular head items that go in and out."""
+    items: int = 5_000
+    """Most popular head items that go in and out, at most."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -37,15 +44,19 @@ class Autoencoder(NetworkModel[AutoencoderTerms]):
     terms = AutoencoderTerms
 
     def n_parameters(self, terms: AutoencoderTerms, sizes: Sizes) -> int:
-        """Return the numbers of both layers and of the hidden bias."""
-        return (2 * min(terms.items, sizes.head) + 1) * terms.width
+        """Return the numbers of both tables."""
+        n_items = min(terms.items, sizes.head)
+        return 2 * n_items * min(terms.width, n_items)
 
     def initial(self, terms: AutoencoderTerms, facts: PublicFacts) -> Array32:
-        """Return small random weights, the same for everybody."""
-        sizes = Sizes(n_items=len(facts.catalogue), head=len(facts.model.head))
-        weights = np.random.default_rng(0).normal(size=self.n_parameters(terms, sizes))
-        scaled = weights * 0.1 / np.sqrt(terms.width)
-        return np.asarray(scaled, dtype=np.float32)
+        """Return tables that already know which items are alike.
+
+        The decoder holds an item's features, the encoder a customer's ridge solution on them.
+        """
+        known = head_facts(facts, terms.items)
+        rows = start_rows(known, min(terms.width, len(known.head)))
+        encoder = np.linalg.solve(user_moment(rows, known.share), rows.T)
+        return np.concatenate([encoder.ravel(), rows.ravel()]).astype(np.float32)
 
     def network(self, terms: AutoencoderTerms, facts: PublicFacts) -> "Network":
         """Return the network over the first items of the head."""

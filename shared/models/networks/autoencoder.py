@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from ..base import PublicFacts, Timelines
+from ..kernel_factors import extended, head_rows, log_popularity
 from .base import Batch, Network
 
 
@@ -12,42 +13,45 @@ class AutoencoderNetwork(Network):
     """Head history -> tanh -> head scores, on top of DP popularity.
 
     Args:
-        facts: its popularity is the frozen output bias; items outside of the head get theirs.
-        width: units of the hidden layer.
-        items: head items that go in and out.
+        facts: its popularity is the frozen output bias; its catalogue tells about other items.
+        width: units of the hidden layer, no more than items.
+        items: head items that go in and out, at most.
     """
 
     popularity: Tensor
+    head_popularity: Tensor
 
     def __init__(self, facts: PublicFacts, width: int, items: int) -> None:
         super().__init__()
+        self._facts = facts
         self._head = np.asarray(facts.model.head[:items])
-        self.encoder = nn.Linear(len(self._head), width)
-        self.decoder = nn.Linear(width, len(self._head), bias=False)
-        floor = float(facts.model.popularity.max()) * 1e-3 + 1e-9
-        bias = np.log(np.maximum(facts.model.popularity, floor)).astype(np.float32)
-        self.register_buffer("popularity", torch.from_numpy(bias), persistent=False)
-        self.cells_per_user = 4 * len(self._head)
+        size = len(self._head)
+        self.encoder = nn.Linear(size, min(width, size), bias=False)
+        self.decoder = nn.Linear(min(width, size), size, bias=False)
+        bias = log_popularity(facts)
+        self.register_buffer("popularity", torch.tensor(bias), persistent=False)
+        self.register_buffer("head_popularity", torch.tensor(bias[self._head]), persistent=False)
+        self.cells_per_user = 4 * size
 
     def encode(self, timelines: Timelines) -> Batch:
-        """Return `history` (n_users, n_head) 0/1."""
-        known = timelines.incidence()[:, self._head].toarray()
-        return {"history": torch.from_numpy(known)}
+        """Return `history` (n_users, n_head), each row of norm 1 or empty."""
+        return {"history": torch.from_numpy(head_rows(timelines, self._head))}
 
     def losses(self, batch: Batch) -> Tensor:
         """Return (n_users,) mean cross-entropy of the customer's own items."""
         history = batch["history"]
         log_chance = torch.log_softmax(self._head_scores(history), dim=1)
-        return -(history * log_chance).sum(dim=1) / history.sum(dim=1).clamp(min=1.0)
+        return -(history.square() * log_chance).sum(dim=1)
 
     def scores(self, batch: Batch) -> Tensor:
-        """Return (n_users, n_items) log-odds; popularity alone outside of the head."""
-        scores = self.popularity.repeat(len(batch["history"]), 1)
-        scores[:, self._head] = self._head_scores(batch["history"])
-        return scores
+        """Return (n_users, n_items) log-odds; other items are told by features and popularity."""
+        rows = extended(self._facts, self.decoder.weight.detach().numpy())
+        scores: Tensor = self._hidden(batch["history"]) @ torch.from_numpy(rows).T
+        return scores + self.popularity
+
+    def _hidden(self, history: Tensor) -> Tensor:
+        return torch.tanh(self.encoder(history))
 
     def _head_scores(self, history: Tensor) -> Tensor:
-        length = history.norm(dim=1, keepdim=True).clamp(min=1.0)
-        hidden = torch.tanh(self.encoder(history / length))
-        decoded: Tensor = self.decoder(hidden)
-        return decoded + self.popularity[self._head]
+        decoded: Tensor = self.decoder(self._hidden(history))
+        return decoded + self.head_popularity

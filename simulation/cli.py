@@ -22,6 +22,8 @@ from .library import load_scenario, scenario_names
 from .report import summary_table, write_comparison, write_report
 from .result import plan_facts, privacy_facts, read_result, release_facts, write_result
 from .scenario import Scenario
+from .tune import facts_of, parse_knob, write_tuned
+from .tune import tune as run_search
 from .view import (
     budget_table,
     comparison_table,
@@ -151,6 +153,48 @@ def compare(
     out_console.print(comparison_table(results))
     page = escape(str(folder / "report.html"))
     out_console.print(f"[bold]{page}[/bold] draws the curve.")
+
+
+@app.command()
+def tune(
+    scenario: ScenarioName,
+    *,
+    knob: Annotated[
+        list[str],
+        typer.Option(help="a.b=1,2,3 (one of these) or a.b=0.01..0.1 (between); may be repeated."),
+    ],
+    out: Annotated[Path, typer.Option(help="Scenario file to write.")],
+    trials: Annotated[int, typer.Option(min=1, help="Settings tried.")] = 20,
+    public: Annotated[
+        bool,
+        typer.Option("--public", help="Look at the scenario's own data: they are public."),
+    ] = False,
+    settings: Settings = None,
+    data_dir: DataDir = None,
+    seed: Seed = None,
+    as_json: AsJson = False,
+) -> None:
+    """Search knobs of SCENARIO on synthetic data (or --public ones), never on customers."""
+    extra = [f"dataset.data_dir={json.dumps(str(data_dir))}"] if data_dir else []
+    overrides = [*extra, *(settings or [])]
+    knobs = [parse_knob(text) for text in knob]
+    with _progress() as progress:
+        found = run_search(
+            scenario,
+            overrides,
+            knobs,
+            trials=trials,
+            public=public,
+            seed=seed or 0,
+            progress=progress,
+        )
+    write_tuned(scenario, settings or [], found, out)
+    if as_json:
+        print(json.dumps(facts_of(found)))
+        return
+    best = escape(" ".join(found.settings))
+    out_console.print(f"best of {trials}: {best} ({found.value:.4f} on {escape(found.tuned_on)})")
+    out_console.print(f"[bold]{escape(str(out))}[/bold] is a scenario with these knobs.")
 
 
 @app.command()

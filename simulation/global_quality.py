@@ -24,23 +24,25 @@ Score = Callable[[Timelines, NDArray[np.bool_]], NDArray[np.float32]]
 """(customers, what is never ranked) -> scores."""
 
 
-def test_customers(
-    silos: Sequence[SiloDataset], scenario: Scenario
+def customers(
+    silos: Sequence[SiloDataset], scenario: Scenario, fold: str = "test"
 ) -> Iterator[tuple[Timelines, NDArray[np.bool_], csr_matrix]]:
-    """Yield test customers with what is known of them, what is never ranked, and their targets."""
-    now, repeats = day_of(scenario.dataset.test_from), scenario.dataset.keep_repeats
+    """Yield a fold's customers with what is known of them, what is never ranked, their targets."""
+    now, repeats = day_of(getattr(scenario.dataset, f"{fold}_from")), scenario.dataset.keep_repeats
     for silo in silos:
-        for fold in batches(silo.test):
-            timelines = as_timelines(silo, fold.user_nums, fold.history, now)
+        for some in batches(getattr(silo, fold)):
+            timelines = as_timelines(silo, some.user_nums, some.history, now)
             mask = never_ranked(timelines, repeats=repeats)
-            yield timelines, mask, fold.target_matrix(silo.n_items)
+            yield timelines, mask, some.target_matrix(silo.n_items)
 
 
-def customer_values(silos: Sequence[SiloDataset], score: Score, scenario: Scenario) -> Values:
-    """Return (n_test,) the headline metric of every test customer."""
+def customer_values(
+    silos: Sequence[SiloDataset], score: Score, scenario: Scenario, fold: str = "test"
+) -> Values:
+    """Return (n_eval,) the headline metric of every customer of a fold."""
     metric = scenario.evaluation.headline
     values = []
-    for timelines, mask, targets in test_customers(silos, scenario):
+    for timelines, mask, targets in customers(silos, scenario, fold):
         ranking = rank_topk(score(timelines, mask), mask, LIST_LENGTH)
         nobody = np.ones(timelines.n_items)
         values.append(evaluate(ranking, targets, (metric,), popularity=nobody)[metric])

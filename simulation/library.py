@@ -25,13 +25,23 @@ def load_scenario(name: str, settings: Sequence[str] = ()) -> Scenario:
     Raises:
         ConfigError: an unknown scenario or key, or a value out of range.
     """
-    path = Path(name) if name.endswith(".toml") else _folder() / f"{name}.toml"
-    if not path.is_file():
-        if name.endswith(".toml"):
-            raise ConfigError(f"{path} does not exist")
-        raise ConfigError(unknown_name(name, scenario_names(), "scenario"))
+    path = scenario_path(name)
     tables = {"name": path.stem, **read_toml(path)}
     return build(Scenario, override(tables, settings))
+
+
+def scenario_path(name: str) -> Path:
+    """Return the file of a checked-in scenario, or `name` itself if it ends in `.toml`.
+
+    Raises:
+        ConfigError: there is no such file.
+    """
+    path = Path(name) if name.endswith(".toml") else _folder() / f"{name}.toml"
+    if path.is_file():
+        return path
+    if name.endswith(".toml"):
+        raise ConfigError(f"{path} does not exist")
+    raise ConfigError(unknown_name(name, scenario_names(), "scenario"))
 
 
 def _folder() -> Path:

@@ -31,6 +31,7 @@ from .report_figures import (
     real,
     systems_of,
 )
+from .report_models import models_section
 from .report_sections import (
     cold_section,
     facts,
@@ -144,6 +145,7 @@ def _report_context(result: Result) -> dict[str, Any]:
         "quality_chart": quality_chart(result, headline),
         "metrics": [metric_title(metric) for metric in metrics_of(result)],
         "quality": quality_rows(result["quality"], metrics_of(result)),
+        "models": models_section(result),
         "silos": silo_section(result, headline),
         "privacy": privacy_section(result),
         "spectrum": spectrum_section(result),

@@ -51,6 +51,9 @@ def metrics_of(result: Result) -> list[str]:
 
 def describe(system: str) -> tuple[str, str, str]:
     """Return (title, CSS class, explanation); an unknown system is its own title."""
+    kind, _, part = system.partition("_")
+    if kind == "global" and part:
+        return f"Global: {part.replace('_', ' ')}", "rest", "this part of the global model alone"
     return SYSTEMS.get(system, (system, "rest", ""))
 
 

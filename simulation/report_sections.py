@@ -114,17 +114,16 @@ def _epsilon_rows(result: Result) -> list[tuple[str, str]]:
 
 
 def _budget_chart(releases: Sequence[Mapping[str, Any]]) -> Markup | None:
-    """Return each release's part of the budget, in 1 / noise_multiplier^2 (mu squared)."""
-    costs = [(r, real(r.get("noise_multiplier"))) for r in releases]
-    spent = [(r, noise**-2) for r, noise in costs if noise > 0]
+    """Return each release's planned part of the budget (of mu squared)."""
+    spent = [(r, real(r.get("share"))) for r in releases if real(r.get("share")) > 0]
     if not spent:
         return None
     total = sum(cost for _, cost in spent)
-    repeated = len({r.get("kind") for r, _ in spent}) < len(spent)
     rows = []
     for release, cost in spent:
         label = str(release.get("kind", "release"))
-        label += f", round {release.get('round')}" if repeated else ""
+        rounds = int(release.get("rounds", 1))
+        label += f", {rounds} rounds" if rounds > 1 else ""
         text = f"{100 * cost / total:.1f} %, noise {release['noise_multiplier']:.3g}"
         rows.append((label, cost / total, text))
     named = ", ".join(f"{label} {100 * share:.1f} percent" for label, share, _ in rows)

@@ -212,6 +212,8 @@ def _notes(scenario: Scenario, market: Marketplace, plan: RunPlan) -> list[str]:
             "secure aggregation is simulated: sums are taken in the clear, so against this "
             "coordinator only the epsilon of clear shares would hold"
         )
+    if scenario.tuned_on:
+        notes.append(f"knobs of this scenario were tuned on: {scenario.tuned_on}")
     notes.append("noise is seeded for reproducibility: this run itself protects nobody")
     notes.append("exact figures per silo exist in the simulation only; none crosses the wire")
     return notes

@@ -216,11 +216,20 @@ def _worth_of_parts(
     """Learn the first part alone with the whole budget, and hold all parts against it."""
     first = replace(prepared.scenario, models=parts.names[:1])
     alone = prepare_silos(first, prepared.market, prepared.silos, Stopwatch())
-    folder = out / "reference"
-    workspace = _claim_workspace(alone, folder)
-    outcome = _federate(alone, workspace, _agents(alone, folder), progress)
+    outcome = federate(alone, out / "reference", progress)
     single = parts_of(alone.plan, outcome.model, alone.market.catalogue)
     return worth_of_parts(prepared.silos, parts, single, first)
+
+
+def federate(prepared: Prepared, folder: Path, progress: Progress = quiet) -> Outcome:
+    """Run the rounds alone, in `folder`; nothing is measured.
+
+    Raises:
+        RoundError: too few silos took part.
+    """
+    workspace = _claim_workspace(prepared, folder)
+    with threadpool_limits(1):
+        return _federate(prepared, workspace, _agents(prepared, folder), progress)
 
 
 def _agents(prepared: Prepared, folder: Path) -> list[SiloAgent]:

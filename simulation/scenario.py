@@ -157,6 +157,8 @@ class Scenario:
 
     name: str
     title: str = ""
+    tuned_on: str = ""
+    """Which data its knobs were tuned on, as `fondaco-simulate tune` writes it."""
     seed: int = 0
     models: tuple[str, ...] = ("gram",)
     """Names of `shared/models`; each has a table of its own knobs below."""
@@ -172,3 +174,4 @@ class Scenario:
     mf: MfTerms = field(default_factory=MfTerms)
     autoencoder: AutoencoderTerms = field(default_factory=AutoencoderTerms)
     sequence: SequenceTerms = field(default_factory=SequenceTerms)
+    content_tower: ContentTowerTerms = field(default_factory=ContentTowerTerms)

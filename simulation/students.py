@@ -14,7 +14,7 @@ from fondaco.server.global_model import model_digest
 from fondaco.shared.models.published import GlobalParts
 from fondaco.shared.models.student import Student8
 
-from .global_quality import Score, customer_values, test_customers
+from .global_quality import Score, customer_values, customers
 from .scenario import Scenario
 
 ASKED = 100
@@ -59,7 +59,7 @@ def measure_student(
 def _latency_s(silos: Sequence[SiloDataset], score: Score, scenario: Scenario) -> float:
     """Return the median time of one customer's scores, asked one by one [s]."""
     seconds: list[float] = []
-    for timelines, mask, _ in test_customers(silos, scenario):
+    for timelines, mask, _ in customers(silos, scenario):
         for user in range(min(timelines.n_users, ASKED - len(seconds))):
             alone = timelines.take(np.array([user]))
             start = time.perf_counter()

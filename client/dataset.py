@@ -242,6 +242,7 @@ def split_by_time(
     valid_from: float,
     test_from: float,
     keep_repeats: bool = False,
+    assortment: NDArray[np.bool_] | None = None,
 ) -> SiloDataset:
     """Return the rows cut at two moments: train < valid_from <= valid < test_from <= test.
 
@@ -256,6 +257,7 @@ def split_by_time(
         valid_from: first moment of validation [days since 1970-01-01].
         test_from: first moment of test, after `valid_from` [days since 1970-01-01].
         keep_repeats: whether an item of the customer's history may be a target.
+        assortment: (n_items,) what the silo sells; None for everything.
 
     Raises:
         ConfigError: `valid_from` is not before `test_from`.
@@ -272,6 +274,7 @@ def split_by_time(
         valid=_fold(rows, train, ~train & ~test, keep_repeats),
         test=_fold(rows, ~test, test, keep_repeats),
         interim=rows.take(~train & ~test),
+        assortment=assortment,
     )
 
 
@@ -283,6 +286,7 @@ def split_last_k(
     n_items: int,
     k: int,
     keep_repeats: bool = False,
+    assortment: NDArray[np.bool_] | None = None,
 ) -> SiloDataset:
     """Return each customer's last `k` rows as test, the `k` before as validation.
 
@@ -308,6 +312,7 @@ def split_last_k(
         valid=_fold(rows, train, ~train & ~test, keep_repeats),
         test=_fold(rows, ~test, test, keep_repeats),
         interim=rows.take(~train & ~test),
+        assortment=assortment,
     )
 
 
@@ -343,6 +348,7 @@ def hold_out_customers(
     valid_users: NDArray[np.int64],
     test_users: NDArray[np.int64],
     hidden: NDArray[np.bool_],
+    assortment: NDArray[np.bool_] | None = None,
 ) -> SiloDataset:
     """Return whole customers held out: their shown rows are history, the hidden ones targets.
 
@@ -354,6 +360,7 @@ def hold_out_customers(
         valid_users: customers for validation, without training rows.
         test_users: customers for test, without training rows.
         hidden: (n_rows,) from `draw_hidden`; read for held-out customers only.
+        assortment: (n_items,) what the silo sells; None for everything.
 
     Raises:
         ConfigError: a customer is in both groups.
@@ -369,6 +376,7 @@ def hold_out_customers(
         train=rows.take(~valid & ~test),
         valid=_fold(rows, valid & ~hidden, valid & hidden, keep_repeats=False),
         test=_fold(rows, test & ~hidden, test & hidden, keep_repeats=False),
+        assortment=assortment,
     )
 
 

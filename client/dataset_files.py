@@ -19,6 +19,7 @@ SCHEMA = 1
 _ROWS = ("train", "valid.history", "valid.targets", "test.history", "test.targets", "interim")
 _FIELDS = ("user_nums", "item_nums", "times")
 _ARRAYS = "rows.npz"
+_ASSORTMENT = "assortment"
 _FACTS = "dataset.json"
 
 
@@ -62,6 +63,8 @@ def write_silo(dataset: SiloDataset, folder: Path) -> None:
     }
     for name, rows in zip(_ROWS, _all_rows(dataset), strict=True):
         arrays |= {f"{name}.{field}": getattr(rows, field) for field in _FIELDS}
+    if dataset.assortment is not None:
+        arrays[_ASSORTMENT] = dataset.assortment
     path = folder / _ARRAYS
     with path.open("wb") as file:
         path.chmod(0o600)
@@ -113,6 +116,7 @@ def _assemble(silo_id: str, n_items: int, arrays: dict[str, NDArray[np.generic]]
             targets=rows(f"{name}.targets"),
         )
 
+    sold = arrays.get(_ASSORTMENT)
     return SiloDataset(
         silo_id=silo_id,
         user_ids=arrays["user_ids"].astype(np.str_, copy=False),
@@ -121,6 +125,7 @@ def _assemble(silo_id: str, n_items: int, arrays: dict[str, NDArray[np.generic]]
         valid=fold("valid"),
         test=fold("test"),
         interim=rows("interim"),
+        assortment=None if sold is None else sold.astype(np.bool_, copy=False),
     )
 
 
@@ -136,6 +141,9 @@ def _all_rows(dataset: SiloDataset) -> tuple[Rows, ...]:
 
 
 def _check_ranges(dataset: SiloDataset, folder: Path) -> None:
+    sold = dataset.assortment
+    if sold is not None and sold.shape != (dataset.n_items,):
+        raise DataError(f"{folder}: the assortment is not of {dataset.n_items} items")
     for name, rows in zip(_ROWS, _all_rows(dataset), strict=True):
         if not len(rows.user_nums) == len(rows.item_nums) == len(rows.times):
             raise DataError(f"{folder}: the columns of {name} differ in length")

@@ -5,6 +5,7 @@ from typing import Any
 
 from .autoencoder import Autoencoder
 from .base import FactorModel, IterativeModel, Model, NetworkModel, PublicFacts, Sizes, Timelines
+from .content_tower import ContentTower
 from .gram import Gram
 from .mf import Mf
 from .sequence import SequenceModel
@@ -14,6 +15,7 @@ MODELS: Mapping[str, Model[Any]] = {
     "mf": Mf(),
     "autoencoder": Autoencoder(),
     "sequence": SequenceModel(),
+    "content_tower": ContentTower(),
 }
 
 __all__ = [

@@ -43,7 +43,7 @@ def customer_values(
     metric = scenario.evaluation.headline
     values = []
     for timelines, mask, targets in customers(silos, scenario, fold):
-        ranking = rank_topk(score(timelines, mask), mask, LIST_LENGTH)
+        ranking = rank_topk(score(timelines, mask), csr_matrix(mask), LIST_LENGTH)
         nobody = np.ones(timelines.n_items)
         values.append(evaluate(ranking, targets, (metric,), popularity=nobody)[metric])
     return np.concatenate(values)

@@ -181,7 +181,7 @@ def _optuna() -> Any:  # noqa: ANN401  (an optional module)
         raise ConfigError(
             "tuning needs optuna; install it with pip install 'fondaco[tune]'"
         ) from None
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     return optuna
 
 

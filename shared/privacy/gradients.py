@@ -105,7 +105,7 @@ class GradientSum:
 
     Args:
         dim: numbers released.
-        clip_norm: C > 0 [model units]; it becomes `grid` grid units.
+        clip_norm: C > 1e-100 [model units]; it becomes `grid` grid units.
         grid: grid units per C.
         sample: the customers that may be added, each once.
 
@@ -118,7 +118,7 @@ class GradientSum:
     def __init__(self, dim: int, clip_norm: float, grid: int, sample: Sample) -> None:
         # Rounding moves each of the two neighbouring sums by at most 1/2 per number.
         bound = grid * (1.0 - FLOAT_SLACK) - math.sqrt(dim)
-        if not (0 < grid <= MAX_GRID and bound > grid / 2 and 0 < clip_norm < math.inf):
+        if not (0 < grid <= MAX_GRID and bound > grid / 2 and 1e-100 < clip_norm < math.inf):
             raise ConfigError(f"{clip_norm=} or {grid=} is out of range for {dim} numbers")
         if len(sample.user_nums) > MAX_USERS:
             raise ConfigError(f"more than {MAX_USERS} customers of one silo in one sum")
@@ -144,6 +144,8 @@ class GradientSum:
         layers = [layer.in_float64() for layer in gradients]
         if any(len(x) != len(user_nums) for layer in layers for x in (layer.deltas, layer.inputs)):
             raise PrivacyError("parameters differ in their number of customers")
+        if any(layer.deltas.shape[:2] != layer.inputs.shape[:2] for layer in layers):
+            raise PrivacyError("deltas and inputs differ in their number of positions")
         if sum(layer.dim for layer in layers) != len(self._sum):
             raise PrivacyError("the gradients are not as long as the planned sum")
         if len(np.setdiff1d(user_nums, self._left)) or len(np.unique(user_nums)) < len(user_nums):

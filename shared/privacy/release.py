@@ -78,7 +78,8 @@ def release_steps(
     """
     _use(debit)
     event = debit.event
-    parameters = _of_length(start, event.dim)
+    start = _of_length(start, event.dim)
+    parameters = start
     for _ in range(event.steps):
         sample = noise.sample(n_users, event.sampling_ppm)
         total = gradient(parameters.copy(), sample)
@@ -109,8 +110,8 @@ def _noisy(total: ClippedSum, debit: Debit, noise: NoiseStream) -> NDArray[np.in
         raise RefusalError(f"{event.kind} holds {total.values.dtype}, but only integers leave")
     sample = total.sample
     sampling_ppm = EVERYBODY if sample is None else sample.sampling_ppm
-    computed = len(total.values), total.sens_grid, sampling_ppm
-    if computed != (event.dim, event.sens_grid, event.sampling_ppm):
+    computed = total.values.shape, total.sens_grid, sampling_ppm
+    if computed != ((event.dim,), event.sens_grid, event.sampling_ppm):
         raise RefusalError(
             f"{event.kind} of length, sensitivity and sampling {computed} was computed, but "
             f"{event.dim, event.sens_grid, event.sampling_ppm} were paid for"

@@ -91,12 +91,18 @@ def facts():
         head=np.random.default_rng(1).permutation(N_ITEMS)[:N_HEAD],
         **{name: values.astype(np.float32) for name, values in floats.items()},
     )
+    for name in (field.name for field in fields(model)):
+        if isinstance(getattr(model, name), np.ndarray):
+            getattr(model, name).setflags(write=False)  # as the codec gives them
     return PublicFacts(catalogue=CATALOGUE, model=model)
 
 
 def _terms(name):
+    """Terms as they stand in a plan: whatever follows from public facts is settled."""
     terms = MODELS[name].terms()
-    return replace(terms, clip_norm=CLIP_NORM, rounds=2) if name in ITERATIVE else terms
+    if name in ITERATIVE:
+        terms = replace(terms, clip_norm=CLIP_NORM, rounds=2)
+    return MODELS[name].resolve(terms, mu=1.0, declared_users=100)
 
 
 def _parameters(name, facts, seed):
@@ -106,23 +112,20 @@ def _parameters(name, facts, seed):
     return (start + noise).astype(np.float32)
 
 
-@pytest.fixture(scope="module")
-def plans(make_plan):
-    """Model -> a plan that releases it."""
-    found = {}
-    for name, model in MODELS.items():
-        terms = _terms(name)
-        rounds = terms.rounds if isinstance(terms, RoundTerms) else 1
-        dim = model.dim(terms, SIZES)
-        found[name] = make_plan(
-            [("popularity", 1, N_ITEMS), Statistic(kind=name, share=1, dim=dim, rounds=rounds)],
-            models={name: terms.as_text()},
-            public={"declared_users": "100", "headline": "ndcg@5", "repeats": "no"},
-            catalogue_digest=CATALOGUE.digest,
-            n_items=N_ITEMS,
-            head=N_HEAD,
-        )
-    return found
+@pytest.fixture
+def plan(make_plan, name):
+    """A plan that releases the model."""
+    model, terms = MODELS[name], _terms(name)
+    rounds = terms.rounds if isinstance(terms, RoundTerms) else 1
+    step = Statistic(kind=name, share=1, dim=model.dim(terms, SIZES), rounds=rounds)
+    return make_plan(
+        [("popularity", 1, N_ITEMS), step],
+        models={name: terms.as_text()},
+        public={"declared_users": "100", "headline": "ndcg@5", "repeats": "no"},
+        catalogue_digest=CATALOGUE.digest,
+        n_items=N_ITEMS,
+        head=N_HEAD,
+    )
 
 
 def _dataset(timelines):
@@ -227,17 +230,17 @@ def test_a_plan_that_names_an_unknown_model_or_term_is_refused(make_plan):
 
 
 @each
-def test_silos_can_compute_what_a_plan_with_the_model_releases(name, plans):
-    kinds = {event.kind for event in plans[name].releases}
-    assert kinds <= computable(plans[name])
+def test_silos_can_compute_what_a_plan_with_the_model_releases(plan):
+    kinds = {event.kind for event in plan.releases}
+    assert kinds <= computable(plan)
 
 
 @each
 @pytest.mark.parametrize("history", HARD.values(), ids=HARD.keys())
-def test_one_customer_never_exceeds_the_bound(name, plans, facts, history):
-    found = _sum(plans[name], name, facts, [history])
+def test_one_customer_never_exceeds_the_bound(name, plan, facts, history):
+    found = _sum(plan, name, facts, [history])
     assert found.values.dtype == np.int64
-    assert found.sens_grid == plans[name].grid
+    assert found.sens_grid == plan.grid
     assert len(found.values) == MODELS[name].dim(_terms(name), SIZES)
     assert np.linalg.norm(found.values.astype(float)) <= found.sens_grid
 
@@ -245,9 +248,9 @@ def test_one_customer_never_exceeds_the_bound(name, plans, facts, history):
 @each
 @few
 @given(history=HISTORY, seed=st.integers(0, 3))
-def test_no_customer_ever_exceeds_the_bound(name, plans, facts, history, seed):
+def test_no_customer_ever_exceeds_the_bound(name, plan, facts, history, seed):
     parameters = _parameters(name, facts, seed) if name in ITERATIVE else None
-    found = _sum(plans[name], name, facts, [history], parameters=parameters)
+    found = _sum(plan, name, facts, [history], parameters=parameters)
     assert np.linalg.norm(found.values.astype(float)) <= found.sens_grid
 
 
@@ -255,32 +258,32 @@ def test_no_customer_ever_exceeds_the_bound(name, plans, facts, history, seed):
 @few
 @given(histories=st.lists(HISTORY, min_size=1, max_size=4))
 @example(histories=[GIANT, [], REPEATED, ANCIENT])
-def test_one_customer_more_moves_the_sum_by_no_more_than_the_bound(name, plans, facts, histories):
-    joined = _sum(plans[name], name, facts, histories).values
-    alone = _sum(plans[name], name, facts, histories[1:]).values
-    assert np.linalg.norm((joined - alone).astype(float)) <= plans[name].grid
+def test_one_customer_more_moves_the_sum_by_no_more_than_the_bound(name, plan, facts, histories):
+    joined = _sum(plan, name, facts, histories).values
+    alone = _sum(plan, name, facts, histories[1:]).values
+    assert np.linalg.norm((joined - alone).astype(float)) <= plan.grid
 
 
 @each
-def test_sum_of_nobody_is_zero(name, plans, facts):
-    assert not _sum(plans[name], name, facts, []).values.any()
+def test_sum_of_nobody_is_zero(name, plan, facts):
+    assert not _sum(plan, name, facts, []).values.any()
 
 
 @each_iterative
-def test_sum_of_an_empty_sample_is_zero(name, plans, facts):
-    assert not _sum(plans[name], name, facts, list(HARD.values()), users=[]).values.any()
+def test_sum_of_an_empty_sample_is_zero(name, plan, facts):
+    assert not _sum(plan, name, facts, list(HARD.values()), users=[]).values.any()
 
 
 @each_iterative
-def test_sum_is_that_of_the_sampled_alone(name, plans, facts):
-    some = _sum(plans[name], name, facts, list(HARD.values()), users=[1, 3]).values
-    apart = _sum(plans[name], name, facts, [GIANT, ANCIENT]).values
-    np.testing.assert_allclose(some, apart, atol=plans[name].grid * 1e-5)
+def test_sum_is_that_of_the_sampled_alone(name, plan, facts):
+    some = _sum(plan, name, facts, list(HARD.values()), users=[1, 3]).values
+    apart = _sum(plan, name, facts, [GIANT, ANCIENT]).values
+    np.testing.assert_allclose(some, apart, atol=plan.grid * 1e-5)
 
 
 @each_iterative
-def test_a_customer_does_move_the_sum(name, plans, facts):
-    assert _sum(plans[name], name, facts, [[(0, NOW - 2), (1, NOW - 1), (2, NOW)]]).values.any()
+def test_a_customer_does_move_the_sum(name, plan, facts):
+    assert _sum(plan, name, facts, [[(0, NOW - 2), (1, NOW - 1), (2, NOW)]]).values.any()
 
 
 def _factors(name, facts, timelines, seed=1):
@@ -357,7 +360,7 @@ def test_networks_factors_equal_opacus_hooks(name, facts, histories):
 
 @each
 def test_lengths_follow_from_public_sizes(name):
-    terms = MODELS[name].terms()
+    terms = _terms(name)
     for sizes in (SIZES, Sizes(n_items=2000, head=700)):
         assert MODELS[name].dim(terms, sizes) > 0
         assert MODELS[name].n_parameters(terms, sizes) >= 0

@@ -16,6 +16,7 @@ from fondaco.server.global_model import (
     save_global_model,
 )
 from fondaco.shared.errors import ModelError
+from fondaco.shared.models import MODELS, Sizes
 from fondaco.shared.models.autoencoder import AutoencoderTerms
 from fondaco.shared.records import GlobalModel
 
@@ -227,5 +228,6 @@ def test_model_without_a_gram_knows_popularity_alone(plan, catalogue, rounds, ma
     assert model.gram_factors.shape == (4, 0)
     assert model.head.tolist() == [0, 1, 2, 4]
     assert not model.spectrum.any()
-    assert model.parameters.shape == (32 * (2 * 4 + 1),)
+    count = MODELS["autoencoder"].n_parameters(AutoencoderTerms(), Sizes(n_items=5, head=4))
+    assert model.parameters.shape == (count,)
     assert model.after_round == 1

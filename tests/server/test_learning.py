@@ -7,17 +7,19 @@ from fondaco.server.aggregation import OPTIMIZERS
 from fondaco.server.checkpoint import RoundResult
 from fondaco.server.learning import Learner
 from fondaco.shared.calibration import Statistic
-from fondaco.shared.models import MODELS, PublicFacts
+from fondaco.shared.models import MODELS, PublicFacts, Sizes
 from fondaco.shared.models.autoencoder import AutoencoderTerms
 from fondaco.shared.records import GlobalModel
 
-N_PARAMETERS = (2 * 3 + 1) * 2
 ROUNDS = 4
 
 
 def _terms(**changes):
     known = {"rounds": ROUNDS, "width": 2, "items": 3, "optimizer": "fedadam"}
     return AutoencoderTerms(**(known | changes))
+
+
+N_PARAMETERS = MODELS["autoencoder"].n_parameters(_terms(), Sizes(n_items=5, head=4))
 
 
 @pytest.fixture

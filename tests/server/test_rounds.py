@@ -11,6 +11,7 @@ from fondaco.shared import codec
 from fondaco.shared.calibration import Statistic
 from fondaco.shared.codec import Shapes
 from fondaco.shared.errors import RoundError
+from fondaco.shared.models import MODELS, Sizes
 from fondaco.shared.models.autoencoder import AutoencoderTerms
 from fondaco.shared.records import GlobalModel, PrivateUpdate, RoundRequest, SiloStatus
 from fondaco.simulation.grid import InProcessGrid
@@ -247,12 +248,13 @@ def test_round_that_the_plan_does_not_hold_gets_no_answer(coordinator, plan):
 
 def test_request_carries_what_the_statistic_builds_upon(make_plan, silos, grid, plan):
     terms = AutoencoderTerms(rounds=1, width=1, items=2)
-    step = Statistic(kind="autoencoder", share=1, dim=5)
+    count = MODELS["autoencoder"].n_parameters(terms, Sizes(n_items=5, head=4))
+    step = Statistic(kind="autoencoder", share=1, dim=count)
     plan = make_plan([("popularity", 1, 5), step], models={"autoencoder": terms.as_text()})
     for silo in silos:
         silo.plan, silo.shapes = plan, Shapes.of_plan(plan)
     coordinator = _coordinator(grid, plan)
-    parameters = np.arange(5, dtype=np.float32)
+    parameters = np.arange(count, dtype=np.float32)
     coordinator.collect(
         coordinator.roll_call(), plan.releases[1], parameters=parameters, model_digest="sha256:m"
     )

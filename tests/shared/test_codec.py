@@ -14,6 +14,7 @@ from hypothesis.extra import numpy as hnp
 from fondaco.shared import codec
 from fondaco.shared.codec import Shapes
 from fondaco.shared.errors import CodecError
+from fondaco.shared.models import MODELS, Sizes
 from fondaco.shared.models.autoencoder import AutoencoderTerms
 from fondaco.shared.privacy.clipping import ClippedSum
 from fondaco.shared.records import GlobalModel, PrivateUpdate, RoundRequest, SiloStatus
@@ -397,8 +398,9 @@ def test_shapes_hold_every_iterative_models_parameters(make_plan):
     terms = AutoencoderTerms(width=2, items=3)
     both = {"gram": {"share": "1.0"}, "autoencoder": terms.as_text()}
     shapes = Shapes.of_plan(make_plan(models=both))
-    assert shapes.n_parameters == {"autoencoder": (3 + 3 + 1) * 2}
-    assert shapes.of(GlobalModel, "")["parameters"].shape == (14,)
+    count = MODELS["autoencoder"].n_parameters(terms, Sizes(n_items=5, head=4))
+    assert shapes.n_parameters == {"autoencoder": count}
+    assert shapes.of(GlobalModel, "")["parameters"].shape == (count,)
     assert shapes.fusion == (4, 3)
     assert hash(shapes) == hash(Shapes.of_plan(make_plan(models=both)))
 

@@ -24,7 +24,7 @@ class AutoencoderNetwork(Network):
     def __init__(self, facts: PublicFacts, width: int, items: int) -> None:
         super().__init__()
         self._facts = facts
-        self._head = np.asarray(facts.model.head[:items])
+        self._head = np.array(facts.model.head[:items])
         size = len(self._head)
         self.encoder = nn.Linear(size, min(width, size), bias=False)
         self.decoder = nn.Linear(min(width, size), size, bias=False)

@@ -337,6 +337,19 @@ def test_batch_of_another_length_than_its_customers_is_refused(total, n_rows):
         total.add(np.array([0, 1]), [_ones(n_rows)])
 
 
+@pytest.mark.parametrize(("n_deltas", "n_inputs"), [(1, 2), (2, 1), (0, 1), (3, 2)])
+def test_deltas_and_inputs_of_different_positions_are_refused(n_deltas, n_inputs):
+    """A block's worth of customers would be paired with the inputs of others, unmeasured."""
+    n_users = 1 << 16
+    total = GradientSum(1, 1.0, GRID, _everybody(n_users))
+    crooked = Factors(
+        deltas=np.ones((n_users, n_deltas, 1)), inputs=np.full((n_users, n_inputs, 1), 1e6)
+    )
+    with pytest.raises(PrivacyError, match="positions"):
+        total.add(np.arange(n_users), [crooked])
+    assert not total.total().values.any()
+
+
 def test_parameters_of_different_lengths_are_refused():
     total = GradientSum(12, 1.0, GRID, _everybody(4))
     with pytest.raises(PrivacyError, match="number of customers"):
@@ -361,7 +374,7 @@ def test_grid_out_of_range_is_refused(grid):
         GradientSum(1, 1.0, grid, _everybody(1))
 
 
-@pytest.mark.parametrize("clip_norm", [0.0, -1.0, math.nan, math.inf])
+@pytest.mark.parametrize("clip_norm", [0.0, -1.0, 5e-324, 1e-304, math.nan, math.inf])
 def test_clip_norm_out_of_range_is_refused(clip_norm):
     with pytest.raises(ConfigError):
         GradientSum(1, clip_norm, GRID, _everybody(1))

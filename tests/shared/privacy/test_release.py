@@ -64,6 +64,12 @@ def test_release_refuses_a_length_that_was_not_paid_for(debit, total):
         release(total, debit, NoiseStream.from_system())
 
 
+@pytest.mark.parametrize("shape", [(5, 1), (1, 5), (5, 5), ()])
+def test_release_refuses_a_shape_over_which_one_noise_would_be_spread(debit, shape):
+    with pytest.raises(RefusalError, match="length"):
+        release(_sum(np.zeros(shape)), debit, NoiseStream.from_system())
+
+
 @pytest.mark.parametrize("sens_grid", [GRID - 1, GRID + 1, 0])
 def test_release_refuses_a_sensitivity_that_was_not_paid_for(debit, sens_grid):
     with pytest.raises(RefusalError, match="sensitivity"):

@@ -190,13 +190,24 @@ def test_gradient_that_writes_into_the_parameters_moves_nothing(debit):
     assert np.array_equal(start, START)
 
 
+def test_gradient_that_writes_into_the_start_moves_nothing(debit):
+    start = START.copy()
+
+    def gradient(parameters, sample):
+        start[:] = 1e6
+        return _zeros(parameters, sample)
+
+    update = release_steps(start, gradient, _stay, debit, NoiseStream.seeded(0), n_users=N_USERS)
+    assert not update.values.any()
+
+
 def test_gradient_that_kept_the_parameters_cannot_change_them_later(debit):
     kept = []
 
     def gradient(parameters, sample):
         kept.append(parameters)
-        for earlier in kept:
-            earlier += 1e6
+        for old in kept:
+            old[:] = 1e6
         return _zeros(parameters, sample)
 
     assert not _run(debit, gradient, _stay).values.any()

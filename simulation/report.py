@@ -19,12 +19,12 @@ from fondaco.shared.errors import ConfigError
 from . import charts
 from .charts import Estimate, Line, number
 from .report_figures import (
-    SYSTEMS,
     Result,
     change,
     describe,
     figure,
     headline_of,
+    in_order,
     metric_title,
     metrics_of,
     plain,
@@ -192,7 +192,7 @@ def _comparison_rows(
 ) -> list[tuple[str, str, str, list[Estimate]]]:
     """Return (title, CSS class, explanation, one figure per run) of every system of any run."""
     systems = dict.fromkeys(system for run in runs for system in systems_of(run))
-    order = [s for s in SYSTEMS if s in systems] + [s for s in systems if s not in SYSTEMS]
+    order = in_order(systems)
     return [(*describe(s)[:2], "", [figure(run, s, metric) for run in runs]) for s in order]
 
 

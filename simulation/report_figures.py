@@ -1,7 +1,7 @@
 """Reading `result.json`: which systems and metrics it has, and its figures as people see them."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Any
 
@@ -37,8 +37,18 @@ def headline_of(result: Result) -> str:
 
 def systems_of(result: Result) -> list[str]:
     """Return the systems of the result, known ones first and in the order of `SYSTEMS`."""
-    known = [system for system in SYSTEMS if system in result["quality"]]
-    return known + [system for system in result["quality"] if system not in SYSTEMS]
+    return in_order(result["quality"])
+
+
+def in_order(systems: Iterable[str]) -> list[str]:
+    """Return known systems in the order of `SYSTEMS`, parts of the global model below it."""
+    names = list(systems)
+    strange = [name for name in names if name not in SYSTEMS]
+    parts = [name for name in strange if name.startswith("global_")]
+    found = [name for name in SYSTEMS if name in names]
+    place = found.index("global") + 1 if "global" in found else len(found)
+    others = [name for name in strange if name not in parts]
+    return [*found[:place], *parts, *found[place:], *others]
 
 
 def metrics_of(result: Result) -> list[str]:
@@ -53,7 +63,8 @@ def describe(system: str) -> tuple[str, str, str]:
     """Return (title, CSS class, explanation); an unknown system is its own title."""
     kind, _, part = system.partition("_")
     if kind == "global" and part:
-        return f"Global: {part.replace('_', ' ')}", "rest", "this part of the global model alone"
+        name = part.replace("_", " ")
+        return name.capitalize(), "rest", "this part of the global model alone"
     return SYSTEMS.get(system, (system, "rest", ""))
 
 

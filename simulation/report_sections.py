@@ -10,11 +10,11 @@ from markupsafe import Markup
 from . import charts
 from .charts import Estimate, number
 from .report_figures import (
-    SYSTEMS,
     Result,
     describe,
     estimate,
     figure,
+    in_order,
     metric_title,
     plain,
     real,
@@ -57,10 +57,9 @@ def quality_rows(
     quality: Mapping[str, Any], metrics: Sequence[str]
 ) -> list[tuple[str, str, str, list[Estimate]]]:
     """Return (title, CSS class, explanation, figures) per system, known systems first."""
-    order = [s for s in SYSTEMS if s in quality] + [s for s in quality if s not in SYSTEMS]
     return [
         (*describe(system), [estimate(system, quality[system].get(m)) for m in metrics])
-        for system in order
+        for system in in_order(quality)
     ]
 
 
@@ -150,9 +149,10 @@ def cold_section(result: Result) -> list[dict[str, Any]]:
     """Return one table for cold customers and one for cold items; other entries become facts."""
     tables = []
     for who, part in (result.get("cold") or {}).items():
-        order = [*SYSTEMS, *(name for name in part if name not in SYSTEMS)]
         quality = {
-            name: part[name] for name in order if isinstance(part.get(name), Mapping) and part[name]
+            name: part[name]
+            for name in in_order(part)
+            if isinstance(part[name], Mapping) and part[name]
         }
         facts = [(_words(k), plain(v)) for k, v in part.items() if not isinstance(v, Mapping)]
         names = list(dict.fromkeys(metric for cells in quality.values() for metric in cells))

@@ -25,6 +25,8 @@ FLOAT_SLACK = 1e-3
 err by at most (_ROWS + n) eps times what was added up without its signs, which is at most
 100 C per customer (see `squared_norms`): for both of two neighbouring sums of MAX_USERS
 customers that is 6e-4 C (Higham 2002, section 4.2); norms and weights err by less than 1e-9."""
+MIN_CLIP_NORM = 1e-100
+"""Below, the weight of a gradient of zeros overflows [model units]."""
 _ROWS = 1 << 16
 _CANCELLED = 1e-4
 
@@ -105,7 +107,7 @@ class GradientSum:
 
     Args:
         dim: numbers released.
-        clip_norm: C > 1e-100 [model units]; it becomes `grid` grid units.
+        clip_norm: C >= MIN_CLIP_NORM [model units]; it becomes `grid` grid units.
         grid: grid units per C.
         sample: the customers that may be added, each once.
 
@@ -118,7 +120,9 @@ class GradientSum:
     def __init__(self, dim: int, clip_norm: float, grid: int, sample: Sample) -> None:
         # Rounding moves each of the two neighbouring sums by at most 1/2 per number.
         bound = grid * (1.0 - FLOAT_SLACK) - math.sqrt(dim)
-        if not (0 < grid <= MAX_GRID and bound > grid / 2 and 1e-100 < clip_norm < math.inf):
+        if not (
+            0 < grid <= MAX_GRID and bound > grid / 2 and MIN_CLIP_NORM <= clip_norm < math.inf
+        ):
             raise ConfigError(f"{clip_norm=} or {grid=} is out of range for {dim} numbers")
         if len(sample.user_nums) > MAX_USERS:
             raise ConfigError(f"more than {MAX_USERS} customers of one silo in one sum")

@@ -73,6 +73,8 @@ class SiloAgent:
         catalogue: the public items that the plan names.
         home: ledger and outbox.
         seed: reproducible noise, simulations only; None draws from the operating system.
+        keep_open: whether the ledger stays open between rounds, until `close`; whatever other
+            processes append is still read.
 
     Raises:
         RefusalError: a seed outside of a simulation, or a plan for other code, for another
@@ -86,6 +88,8 @@ class SiloAgent:
         catalogue: Catalogue,
         home: SiloHome,
         seed: int | None = None,
+        *,
+        keep_open: bool = False,
     ) -> None:
         if seed is not None and plan.mode != "simulation":
             raise RefusalError("seeded noise protects nobody; only a simulation may use it")
@@ -103,6 +107,8 @@ class SiloAgent:
         self.plan = plan
         self._catalogue = catalogue
         self._received = b""
+        self._keep_open = keep_open
+        self._kept: Ledger | None = None
         self._home = home
         self._seed = seed
         self._shapes = Shapes.of_plan(plan)
@@ -124,7 +130,7 @@ class SiloAgent:
 
     def status(self) -> bytes:
         """Return an encoded `SiloStatus`; opens the ledger, creating it on first contact."""
-        with self._alone(), self._open_ledger() as ledger:
+        with self._alone(), self._ledger() as ledger:
             head = ledger.head()
         return codec.encode(
             SiloStatus(
@@ -148,7 +154,7 @@ class SiloAgent:
             BudgetError: the budget does not cover it, or the released bytes are lost.
         """
         request = codec.decode(blob, RoundRequest, self._shapes)
-        with self._alone(), self._open_ledger() as ledger:
+        with self._alone(), self._ledger() as ledger:
             try:
                 self._check(request)
                 debit = ledger.debit(
@@ -226,6 +232,27 @@ class SiloAgent:
             yield
         finally:
             os.close(handle)
+
+    @contextmanager
+    def _ledger(self) -> Iterator[Ledger]:
+        """Give the ledger, opened and checked anew unless it is kept open between rounds."""
+        ledger = self._kept or self._open_ledger()
+        try:
+            yield ledger
+        except BaseException:
+            self._kept = None
+            ledger.close()
+            raise
+        if self._keep_open:
+            self._kept = ledger
+        else:
+            ledger.close()
+
+    def close(self) -> None:
+        """Close the ledger, if it was kept open."""
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
 
     def _open_ledger(self) -> Ledger:
         if not self._home.ledger.is_file() and any(self._home.sent.glob("*.bin")):

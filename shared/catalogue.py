@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +50,7 @@ class Catalogue:
     def __len__(self) -> int:
         return len(self.items)
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 over every column, as `sha256:...`: what the plan names."""
         numbers = [

@@ -3,7 +3,7 @@
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,9 +32,12 @@ from .marketplace import Marketplace
 from .partition import partition, silo_weights
 from .planning import make_plan
 from .result import build_result, model_facts, write_result
-from .scenario import Scenario
+from .scenario import EngineConfig, Scenario
 from .step_cost import measure_steps
 from .students import measure_student
+
+MOST_OPEN = 200
+"""Silos whose ledgers stay open between rounds: each takes three of the process' files."""
 
 Progress = Callable[[str, int, int], None]
 """(stage, done, of) -> None; stages come one after another."""
@@ -234,8 +237,9 @@ def federate(prepared: Prepared, folder: Path, progress: Progress = quiet) -> Ou
 
 def _agents(prepared: Prepared, folder: Path) -> list[SiloAgent]:
     plan, catalogue, seed = prepared.plan, prepared.market.catalogue, prepared.scenario.seed
+    keep_open = len(prepared.silos) <= MOST_OPEN
     return [
-        SiloAgent(silo, plan, catalogue, SiloHome(folder, silo.silo_id), seed)
+        SiloAgent(silo, plan, catalogue, SiloHome(folder, silo.silo_id), seed, keep_open=keep_open)
         for silo in prepared.silos
     ]
 
@@ -293,6 +297,15 @@ def _federate(
         weights=silo_weights(prepared.scenario.silos, prepared.silo_ids),
         continued=prepared.continued,
     )
+    with ExitStack() as stack:
+        for agent in agents:
+            stack.callback(agent.close)
+        return _run_engine(engine, job, prepared, agents)
+
+
+def _run_engine(
+    engine: EngineConfig, job: Job, prepared: Prepared, agents: Sequence[SiloAgent]
+) -> Outcome:
     if engine.kind == "ray":
         from .ray_engine import federate_with_ray  # noqa: PLC0415  (an optional extra)
 

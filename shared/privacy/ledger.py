@@ -135,6 +135,10 @@ class Ledger:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
         self._db.close()
 
     def records(self) -> tuple[Mapping[str, Any], ...]:

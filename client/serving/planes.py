@@ -11,14 +11,13 @@ from scipy.sparse import csr_matrix
 from fondaco.shared.catalogue import Catalogue
 from fondaco.shared.models import Timelines
 from fondaco.shared.models.published import GlobalParts, Published, never_ranked
-from fondaco.shared.records import GlobalModel
 
 from ..content import content_vectors, profile_scores, recency_weights
 from ..dataset import Fold, Rows, SiloDataset, as_timelines
+from .shelf import Shelf, gram_factor
 from .solve import (
     LowRankEase,
     Solve,
-    global_factor,
     kernel_factor,
     own_factor,
 )
@@ -35,6 +34,8 @@ JOINT_RIDGE = 0.6
 """Ridge per unit of beta."""
 POPULARITY_FLOOR = 0.3
 """Pseudo-sales per item, as a share of the mean."""
+UNSOLD_MODEL = "content_tower"
+"""The model that was learned to tell items apart which a silo never sold."""
 KERNEL_HEAD = 400
 """Items whose mean popularity is the kernel's unit."""
 
@@ -48,12 +49,14 @@ class Asked:
         weighted: the same with recency weights, None where order has no clock.
         recent: (n_items,) the silo's recent sales, None likewise.
         timelines: the same customers' rows in order.
+        unsold: (n_items,) what nobody took at this silo so far.
     """
 
     history: csr_matrix
     timelines: Timelines
     weighted: csr_matrix | None
     recent: NDArray[np.float64] | None
+    unsold: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +75,7 @@ class Named:
 
 
 class Scorers:
-    """A silo's fitted scorers.
+    """A silo's fitted scorers; they count items by the silo's shelf.
 
     Args:
         dataset: the silo's rows; training rows are read here.
@@ -96,10 +99,12 @@ class Scorers:
         repeats: bool,
     ) -> None:
         self.repeats = repeats
-        self._dataset = dataset
-        self._catalogue = catalogue
-        self._parts = parts
-        self._model = parts.model if parts else None
+        self.shelf = Shelf.of(dataset)
+        self._dataset = dataset = self.shelf.dataset(dataset)
+        self._catalogue = self.shelf.catalogue(catalogue)
+        self._everything = catalogue
+        self._parts = self.shelf.parts(parts)
+        self._model = self._parts.model if self._parts else None
         self._own = own
         self._content = content
         self._half_life_days = half_life_days
@@ -112,13 +117,17 @@ class Scorers:
         """Return the customers of `fold` as they are known at its time.
 
         Args:
-            fold: customers and their histories.
+            fold: customers and their histories, counted by the catalogue.
             known: all rows that the silo has by then, of all customers.
         """
+        fold, known = self.shelf.fold(fold), self.shelf.rows(known)
+        unsold = np.bincount(known.item_nums, minlength=self._dataset.n_items) == 0
         history = fold.history_matrix(self._dataset.n_items)
         if not self._half_life_days:
             timelines = as_timelines(self._dataset, fold.user_nums, fold.history, math.inf)
-            return Asked(history=history, timelines=timelines, weighted=None, recent=None)
+            return Asked(
+                history=history, timelines=timelines, weighted=None, recent=None, unsold=unsold
+            )
         newest = max(known.times.max(initial=0.0), fold.history.times.max(initial=0.0))
         now = float(newest)
         return Asked(
@@ -126,6 +135,7 @@ class Scorers:
             timelines=as_timelines(self._dataset, fold.user_nums, fold.history, now),
             weighted=recency_weights(_ages(fold, history, now), self._half_life_days),
             recent=_recent_sales(known, now - self._half_life_days, self._dataset.n_items),
+            unsold=unsold,
         )
 
     def planes(self, asked: Asked) -> Iterator[Named]:
@@ -142,9 +152,19 @@ class Scorers:
         yield from self._networks(asked)
         yield from self._taken_before(asked)
         if self._content:
-            weighted = asked.history if asked.weighted is None else asked.weighted
-            alike = profile_scores(weighted, content_vectors(self._catalogue))
+            alike = self.likeness(asked)
             yield Named(name="content profile", part="content", is_base=False, scores=alike)
+
+    def likeness(self, asked: Asked) -> Plane:
+        """Return (n_users, n_items) how much items look like the history, from public facts."""
+        weighted = asked.history if asked.weighted is None else asked.weighted
+        return profile_scores(weighted, content_vectors(self._catalogue))
+
+    def of_unsold(self, asked: Asked) -> Plane | None:
+        """Return everybody's scores of items that nobody took; None where no model has them."""
+        if self._parts is None or UNSOLD_MODEL not in self._parts.names:
+            return None
+        return self._parts.score(UNSOLD_MODEL, asked.timelines)
 
     def _networks(self, asked: Asked) -> Iterator[Named]:
         """What everybody's model says beside its Gram, if that was found to help."""
@@ -153,7 +173,7 @@ class Scorers:
         mask = never_ranked(asked.timelines, repeats=self.repeats)
         if not self._parts.has_gram:
             fused = self._parts.fused(asked.timelines, mask)
-            yield Named(name="global", part="global", is_base=True, scores=fused)
+            yield Named(name="global", part="global", is_base=not self._own, scores=fused)
             return
         beside = self._parts.beside_reference(asked.timelines, mask)
         if beside is not None:
@@ -171,7 +191,7 @@ class Scorers:
         if self._own:
             yield from self._fit_own(factor)
         if self._parts is not None and self._parts.has_gram:
-            yield from self._fit_joint(self._parts.model, factor)
+            yield from self._fit_joint(self._parts, factor)
 
     def _fit_own(self, factor: Plane) -> Iterator[tuple[str, str, Solve]]:
         items = self._dataset.n_items
@@ -188,12 +208,13 @@ class Scorers:
             joined = np.concatenate(parts, axis=1).astype(np.float32)
             yield f"own, ridge {ridge:g}, features {weight:g}", "own", LowRankEase(joined, diagonal)
 
-    def _fit_joint(self, model: GlobalModel, factor: Plane) -> Iterator[tuple[str, str, Solve]]:
-        shared, diagonal = global_factor(model, self._catalogue)
+    def _fit_joint(self, parts: GlobalParts, factor: Plane) -> Iterator[tuple[str, str, Solve]]:
+        shared, diagonal = gram_factor(parts, self._everything)
+        model = parts.model
         yield "global", "global", Published(model)
         for beta, ridge in JOINT_SETTINGS if self._own else GLOBAL_SETTINGS:
-            parts = [shared, np.float32(np.sqrt(beta)) * factor] if beta else [shared]
-            joined = np.concatenate(parts, axis=1)
+            blocks = [shared, np.float32(np.sqrt(beta)) * factor] if beta else [shared]
+            joined = np.concatenate(blocks, axis=1)
             total = diagonal + np.float32(ridge * float(model.noise_edge) + JOINT_RIDGE * beta)
             name = f"global + {beta:g} own, ridge {ridge:g}"
             yield name, "global", LowRankEase(joined, total)

@@ -30,6 +30,7 @@ from .tuning import (
     trust_prior,
     tune_sides,
 )
+from .unsold import reorder, unsold_weight
 
 PARTS = ("global", "own", "content")
 MAX_JUDGED = 500
@@ -79,6 +80,7 @@ class Recommender:
         alone: mix of the silo's own planes, None where they take no part.
         together: mix that includes everybody's model, None without one.
         trust: weight of `together` [0 to 1].
+        unsold: weight of everybody's model in the order of items that the silo never sold.
     """
 
     def __init__(
@@ -89,12 +91,14 @@ class Recommender:
         alone: Mix | None,
         together: Mix | None,
         trust: float,
+        unsold: float = 0.0,
     ) -> None:
         self._scorers = scorers
         self._fuser = fuser
         self._alone = alone
         self._together = together
         self._trust = trust
+        self._unsold = unsold
 
     @property
     def mix(self) -> dict[str, float]:
@@ -112,9 +116,26 @@ class Recommender:
             fold: customers and their histories.
             known: all rows that the silo has by then, of all customers.
         """
+        spread = self._scorers.shelf.spread
         asked = self._scorers.ask(fold, known)
         mask = _mask(asked, self._scorers)
         planes = list(self._scorers.planes(asked))
+        parts, alone = self.mixed(planes, mask)
+        everybodys = self._scorers.of_unsold(asked) if self._unsold else None
+        if everybodys is not None:
+            mixed = _total(parts)
+            beside = np.float32(self._unsold) * self._fuser.prepare(everybodys, mask)
+            parts["global"] += reorder(mixed, mixed + beside, asked.unsold) - mixed
+        return Explained(
+            scores=spread(_total(parts)),
+            parts={part: spread(plane) for part, plane in parts.items()},
+            alone=None if alone is None else spread(alone),
+        )
+
+    def mixed(
+        self, planes: Sequence[Named], mask: NDArray[np.bool_]
+    ) -> tuple[dict[str, Plane], Plane | None]:
+        """Return each part's share of the mix, and what the silo would say by itself."""
         parts = {part: np.zeros(mask.shape, dtype=np.float32) for part in PARTS}
         alone = None
         if self._alone is not None:
@@ -123,7 +144,11 @@ class Recommender:
             _add(parts, by_itself, 1.0 - self._trust)
         if self._together is not None:
             _add(parts, _fuse(planes, self._together, mask, self._fuser), self._trust)
-        return Explained(scores=_total(parts), parts=parts, alone=alone)
+        return parts, alone
+
+    def content(self, fold: Fold, known: Rows) -> Plane:
+        """Return (n_users, n_items) likeness to the history alone; arguments as `score`."""
+        return self._scorers.shelf.spread(self._scorers.likeness(self._scorers.ask(fold, known)))
 
 
 def _add(parts: dict[str, Plane], more: Mapping[str, Plane], share: float) -> None:
@@ -169,7 +194,7 @@ def fit_recommender(
     asked = scorers.ask(fold, dataset.train)
     judge = Judge(
         _mask(asked, scorers),
-        _dense(fold.target_matrix(dataset.n_items)),
+        _dense(scorers.shelf.fold(fold).target_matrix(len(scorers.shelf.items))),
         parse_metric(metric).k,
     )
     planes = list(scorers.planes(asked))
@@ -181,12 +206,23 @@ def fit_recommender(
     if parts is None:
         return Recommender(scorers, fuser, alone=alone, together=None, trust=0.0)
     joined = [plane for plane in planes if plane.part == "global" or not plane.is_base]
+    if not any(plane.is_base for plane in joined):
+        joined = planes
     together = _fit(joined, judge, fuser, listwise=listwise)
     if alone is None:
         return Recommender(scorers, fuser, alone=None, together=together, trust=1.0)
     signal = declared_users / float(parts.model.noise_edge) / max(_n_trained(dataset), 1)
     trust = _trust(planes, alone, together, judge, fuser, prior=trust_prior(signal))
-    return Recommender(scorers, fuser, alone=alone, together=together, trust=trust)
+    fitted = Recommender(scorers, fuser, alone=alone, together=together, trust=trust)
+    everybodys = scorers.of_unsold(asked)
+    if everybodys is None:
+        return fitted
+    mixed, prepared = (
+        _total(fitted.mixed(planes, judge.mask)[0]),
+        fuser.prepare(everybodys, judge.mask),
+    )
+    weight = unsold_weight(mixed, prepared, asked.unsold, judge)
+    return Recommender(scorers, fuser, alone=alone, together=together, trust=trust, unsold=weight)
 
 
 def _at_most(fold: Fold, n_users: int) -> Fold:

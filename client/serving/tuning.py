@@ -40,6 +40,7 @@ class Judge:
     def __init__(self, mask: NDArray[np.bool_], targets: NDArray[np.bool_], k: int) -> None:
         self.mask = mask
         self.targets = targets
+        self._length = k
         self._k = min(k, targets.shape[1])
         self._discount = 1.0 / np.log2(np.arange(2, self._k + 2))
         ideal = np.concatenate([[0.0], np.cumsum(self._discount)])
@@ -50,6 +51,11 @@ class Judge:
     def n_users(self) -> int:
         """Number of validation customers."""
         return len(self.mask)
+
+    def among(self, users: NDArray[np.int64], items: NDArray[np.int64]) -> "Judge":
+        """Return the judge of these customers, each with a target, over these items alone."""
+        chosen = np.ix_(users, items)
+        return Judge(self.mask[chosen], self.targets[chosen], self._length)
 
     def __call__(self, plane: Plane) -> Array:
         """Return (n_users,) NDCG@k."""

@@ -80,14 +80,14 @@ class GlobalParts:
     def beside_reference(self, timelines: Timelines, mask: NDArray[np.bool_]) -> Array32 | None:
         """Return what the models beside the reference say; None if none of them has a weight."""
         others = self.names[1:-1]
-        if not self._facts.model.fusion[:, 1:-1].any():
+        if not self.model.fusion[:, 1:-1].any():
             return None
         return self._weighed(others, timelines, mask)
 
     def _weighed(
         self, names: Sequence[str], timelines: Timelines, mask: NDArray[np.bool_]
     ) -> Array32:
-        weights = self._facts.model.fusion[activity_buckets(timelines)]
+        weights = self.model.fusion[activity_buckets(timelines)]
         total = np.zeros((timelines.n_users, timelines.n_items), dtype=np.float32)
         for name in names:
             mine = weights[:, self.names.index(name), None]

@@ -37,9 +37,9 @@ from .scenario import Scenario
 COLD_METRICS = ("ndcg@20", "recall@20")
 
 
-PERSONAL = ("own_cf", "silo_alone", "fused")
-"""What a silo can do: own statistics; these with content; both with everybody's model.
-`silo_alone` is tuned exactly as `fused` is, only without the global part."""
+PERSONAL = ("content_alone", "own_cf", "silo_alone", "fused")
+"""What a silo can do: public facts of what a customer took; own statistics; both; both with
+everybody's model. `silo_alone` is tuned exactly as `fused` is, only without the global part."""
 
 Progress = Callable[[str, int, int], None]
 
@@ -50,9 +50,18 @@ class Measured:
 
     Attributes:
         headline: system -> (n_test,) headline metric of each test customer, paired over systems.
+        cold_ndcg: system -> (n_cold,) NDCG@20 of cold items, ranked among themselves, for the
+            customers who took one.
+        silo_nums: (n_test,) position of each test customer's silo.
+        cold_rows: (n_cold,) their places among the test customers.
+        no_history: (n_test,) customers without any history.
     """
 
     headline: Mapping[str, NDArray[np.float64]]
+    cold_ndcg: Mapping[str, NDArray[np.float64]]
+    silo_nums: NDArray[np.int64]
+    cold_rows: NDArray[np.int64]
+    no_history: NDArray[np.bool_]
     quality: Mapping[str, Mapping[str, Mapping[str, float]]]
     per_silo: Sequence[Mapping[str, Any]]
     cold: Mapping[str, Mapping[str, Any]]
@@ -195,7 +204,9 @@ def _fit_personal(
         fused = together.score(fold, silo.known)
         alone = apart.score(fold, silo.known).scores if fused.alone is None else fused.alone
         own_cf = own.score(fold, silo.known).scores
-        return {"own_cf": own_cf, "silo_alone": alone, "fused": fused.scores}
+        content = together.content(fold, silo.known)
+        systems = (content, own_cf, alone, fused.scores)
+        return dict(zip(PERSONAL, systems, strict=True))
 
     return score, together.mix
 
@@ -217,13 +228,18 @@ def _summarise(
         share = coverage(ranking, len(popularity), 10)
         quality[system]["coverage@10"] = {"mean": share, "low": share, "high": share, "n": 1}
     headline = scenario.evaluation.headline
+    cold = _cold_values(rankings)
     return Measured(
         headline={system: metrics[headline] for system, metrics in values.items()},
+        cold_ndcg={system: metrics[COLD_METRICS[0]] for system, metrics in cold.items()},
+        silo_nums=test.silo_nums,
+        cold_rows=rankings.cold_rows,
+        no_history=np.diff(test.history.indptr) == 0,
         quality=quality,
         per_silo=_per_silo(values, test, silos),
         cold={
             "customers": _cold_customers(values, test),
-            "items": _cold_items(rankings),
+            "items": _cold_items(rankings, cold),
         },
         mix=mix,
         timings_s=rankings.timings_s,
@@ -278,15 +294,24 @@ def _cold_customers(
     return part
 
 
-def _cold_items(rankings: Rankings) -> dict[str, Any]:
-    """Items that nobody took in training, ranked among themselves for those who took one."""
+def _cold_values(rankings: Rankings) -> dict[str, Mapping[str, NDArray[np.float64]]]:
+    """Return system -> metric -> (n_cold,) for the customers who took a cold item."""
+    targets, popularity = rankings.cold_targets, rankings.popularity
+    return {
+        system: evaluate(ranking, targets, COLD_METRICS, popularity=popularity)
+        for system, ranking in rankings.cold_by_system.items()
+    }
+
+
+def _cold_items(
+    rankings: Rankings, values: Mapping[str, Mapping[str, NDArray[np.float64]]]
+) -> dict[str, Any]:
+    """Items that nobody had taken at a silo, ranked among themselves for those who then did."""
     part: dict[str, Any] = {
-        "n": len(rankings.cold_items),
+        "n": int(rankings.test.cold.any(axis=0).sum()),
         "customers who took one": len(rankings.cold_rows),
     }
     if len(rankings.cold_rows):
-        popularity = rankings.popularity[rankings.cold_items]
-        for system, ranking in rankings.cold_by_system.items():
-            found = evaluate(ranking, rankings.cold_targets, COLD_METRICS, popularity=popularity)
-            part[system] = {name: {"mean": float(v.mean())} for name, v in found.items()}
+        for system, metrics in values.items():
+            part[system] = {name: {"mean": float(metrics[name].mean())} for name in COLD_METRICS}
     return part

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
+from fondaco.client.dataset import NO_ROWS, Rows
 from fondaco.shared.errors import ConfigError
 from fondaco.shared.metrics import DEFAULT_METRICS
 from fondaco.shared.models.published import Published
@@ -12,7 +13,7 @@ from fondaco.simulation.evaluation import (
     check_evaluation,
     measure,
 )
-from fondaco.simulation.rankings import pool, pool_training
+from fondaco.simulation.rankings import Rankings, pool, pool_training
 
 SYSTEMS = {"popularity", "dp_popularity", "global", *PERSONAL}
 
@@ -135,20 +136,30 @@ def test_cold_customers_and_items_are_reported_apart(parts, tiny_scenario):
 
 
 def test_cold_items_are_ranked_among_themselves(parts, tiny_scenario):
-    """With every other item warm, the only cold item comes first in everybody's cold list."""
-    silos = list(parts["silos"])
-    cold_item = silos[0].test.targets.item_nums[0]
-    silos = [replace(s, train=s.train.take(s.train.item_nums != cold_item)) for s in silos]
-    bought = {item for s in silos for item in s.train.item_nums}
-    cold = _measure(parts, tiny_scenario(), silos=silos).cold["items"]
-    assert cold["n"] == 60 - len(bought)
-    if cold["n"] == 1:
-        assert cold["global"]["ndcg@20"]["mean"] == 1.0
+    """With every other item warm in its silo, the only cold item comes first in every list."""
+    first = parts["silos"][0]
+    cold_item = first.test.targets.item_nums[0]
+    everything = np.arange(60)
+    rows = Rows(user_nums=everything * 0, item_nums=everything, times=everything * 0.0)
+    known = replace(first, train=rows.take(everything != cold_item), interim=NO_ROWS)
+    cold = _measure(parts, tiny_scenario(), silos=[known]).cold["items"]
+    assert cold["n"] == 1
+    assert {cold[system]["ndcg@20"]["mean"] for system in SYSTEMS} == {1.0}
 
 
-def _sold(silo):
-    everything = np.ones(silo.n_items, dtype=bool)
-    return everything if silo.assortment is None else silo.assortment
+def test_an_item_is_cold_where_the_silo_itself_has_not_sold_it(parts):
+    """Sales elsewhere do not count, those between training and test do."""
+    one, other = parts["silos"][:2]
+    everything = np.arange(60)
+    rows = Rows(user_nums=everything * 0, item_nums=everything, times=everything * 0.0)
+    assortment = everything < 50
+    one = replace(one, train=rows.take(everything < 30), interim=rows.take(everything == 40))
+    one, other = replace(one, assortment=assortment), replace(other, train=rows)
+    test = pool([one, other], "test", keep_repeats=False)
+    expected = (everything >= 30) & (everything != 40) & assortment
+    np.testing.assert_array_equal(test.cold, [expected, expected & False])
+    valid = pool([one, other], "valid", keep_repeats=False)
+    np.testing.assert_array_equal(valid.cold[0], (everything >= 30) & assortment)
 
 
 def test_pooling_keeps_the_silos_order(parts):
@@ -161,12 +172,22 @@ def test_pooling_keeps_the_silos_order(parts):
         test.targets[start : start + counts[1]].toarray(),
         silos[1].test.target_matrix(silos[1].n_items).toarray(),
     )
-    known = [silo.test.history_matrix(silo.n_items).toarray() > 0 for silo in silos]
-    unsold = [np.broadcast_to(~_sold(silo), k.shape) for silo, k in zip(silos, known, strict=True)]
-    masked = np.concatenate(known) | np.concatenate(unsold)
-    np.testing.assert_array_equal(test.mask.toarray() > 0, masked)
-    again = pool(silos, "test", keep_repeats=True).mask.toarray() > 0
-    np.testing.assert_array_equal(again, np.concatenate(unsold))
+    assert test.hidden is test.history
+    assert not pool(silos, "test", keep_repeats=True).hidden.nnz
+
+
+def test_what_a_silo_does_not_sell_is_ranked_by_no_system(parts, tiny_scenario):
+    silos = list(parts["silos"])
+    sold = np.isin(np.arange(60), silos[0].train.item_nums[:80])
+    silos[0] = replace(silos[0], assortment=sold)
+    test = pool(silos, "test", keep_repeats=False)
+    rankings = Rankings(test, pool_training(silos))
+    rankings.rank("random", lambda history, rows: np.random.default_rng(0).random(history.shape))
+    mine = rankings.by_system["random"][test.silo_nums == 0]
+    assert set(np.unique(mine)) <= {-1, *np.flatnonzero(sold)}
+    assert (mine >= 0).any(axis=1).all()
+    quality = _measure(parts, tiny_scenario(), silos=silos).quality
+    assert set(quality) == SYSTEMS
 
 
 def test_training_rows_are_pooled_without_validation_or_test(parts):

@@ -25,10 +25,9 @@ FLOAT_SLACK = 1e-3
 err by at most (_ROWS + n) eps times what was added up without its signs, which is at most
 100 C per customer (see `squared_norms`): for both of two neighbouring sums of MAX_USERS
 customers that is 6e-4 C (Higham 2002, section 4.2); norms and weights err by less than 1e-9."""
-MIN_CLIP_NORM = 1e-100
-"""Below, the weight of a gradient of zeros overflows [model units]."""
 _ROWS = 1 << 16
 _CANCELLED = 1e-4
+_TINY = 1e-100
 
 
 @final
@@ -107,7 +106,7 @@ class GradientSum:
 
     Args:
         dim: numbers released.
-        clip_norm: C >= MIN_CLIP_NORM [model units]; it becomes `grid` grid units.
+        clip_norm: C > _TINY [model units]; it becomes `grid` grid units.
         grid: grid units per C.
         sample: the customers that may be added, each once.
 
@@ -120,9 +119,7 @@ class GradientSum:
     def __init__(self, dim: int, clip_norm: float, grid: int, sample: Sample) -> None:
         # Rounding moves each of the two neighbouring sums by at most 1/2 per number.
         bound = grid * (1.0 - FLOAT_SLACK) - math.sqrt(dim)
-        if not (
-            0 < grid <= MAX_GRID and bound > grid / 2 and MIN_CLIP_NORM <= clip_norm < math.inf
-        ):
+        if not (0 < grid <= MAX_GRID and bound > grid / 2 and _TINY < clip_norm < math.inf):
             raise ConfigError(f"{clip_norm=} or {grid=} is out of range for {dim} numbers")
         if len(sample.user_nums) > MAX_USERS:
             raise ConfigError(f"more than {MAX_USERS} customers of one silo in one sum")
@@ -146,10 +143,9 @@ class GradientSum:
         if any(type(layer) is not Factors for layer in gradients):
             raise PrivacyError("gradients must be Factors, whose norms are measured here")
         layers = [layer.in_float64() for layer in gradients]
-        if any(len(x) != len(user_nums) for layer in layers for x in (layer.deltas, layer.inputs)):
-            raise PrivacyError("parameters differ in their number of customers")
-        if any(layer.deltas.shape[:2] != layer.inputs.shape[:2] for layer in layers):
-            raise PrivacyError("deltas and inputs differ in their number of positions")
+        shapes = [(layer.deltas.shape[:2], layer.inputs.shape[:2]) for layer in layers]
+        if any(mine != other or mine[0] != len(user_nums) for mine, other in shapes):
+            raise PrivacyError("parameters differ in their number of customers or positions")
         if sum(layer.dim for layer in layers) != len(self._sum):
             raise PrivacyError("the gradients are not as long as the planned sum")
         if len(np.setdiff1d(user_nums, self._left)) or len(np.unique(user_nums)) < len(user_nums):

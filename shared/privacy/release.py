@@ -78,8 +78,7 @@ def release_steps(
     """
     _use(debit)
     event = debit.event
-    start = _of_length(start, event.dim)
-    parameters = start
+    start = parameters = _of_length(start, event.dim)
     for _ in range(event.steps):
         sample = noise.sample(n_users, event.sampling_ppm)
         total = gradient(parameters.copy(), sample)

@@ -26,8 +26,7 @@ err by at most (_ROWS + n) eps times what was added up without its signs, which 
 100 C per customer (see `squared_norms`): for both of two neighbouring sums of MAX_USERS
 customers that is 6e-4 C (Higham 2002, section 4.2); norms and weights err by less than 1e-9."""
 _ROWS = 1 << 16
-_CANCELLED = 1e-4
-_TINY = 1e-100
+_CANCELLED, _TINY = 1e-4, 1e-100
 
 
 @final

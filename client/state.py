@@ -1,6 +1,7 @@
 """What a silo keeps on disk between rounds, and how its agent and recommender are opened."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
 
 from fondaco.shared import codec
 from fondaco.shared.catalogue import Catalogue, load_catalogue, save_catalogue
@@ -16,14 +18,14 @@ from fondaco.shared.config import FusionConfig, build
 from fondaco.shared.errors import ConfigError, DataError, ModelError
 from fondaco.shared.metrics import rank_topk
 from fondaco.shared.models import PublicFacts
-from fondaco.shared.models.published import GlobalParts
+from fondaco.shared.models.published import GlobalParts, never_ranked
 from fondaco.shared.models.terms import PlannedModels
 from fondaco.shared.privacy.plan import RunPlan
 from fondaco.shared.records import GlobalModel
 from fondaco.shared.workspace import Workspace
 
 from .agent import SiloAgent, SiloHome
-from .dataset import Fold, Rows, SiloDataset
+from .dataset import Fold, Rows, SiloDataset, as_timelines
 from .dataset_files import load_silo, whole_folder, write_silo
 from .serving import PARTS, Recommender, fit_recommender
 
@@ -59,9 +61,8 @@ class SiloState:
         """
         fold = self._everything_about(user_id)
         explained = self.recommender.score(fold, self.dataset.known)
-        history = fold.history_matrix(len(self.catalogue))
-        mask = history * 0 if self.keep_repeats else history
-        mask.eliminate_zeros()
+        timelines = as_timelines(self.dataset, fold.user_nums, fold.history, math.inf)
+        mask = csr_matrix(never_ranked(timelines, repeats=self.keep_repeats))
         items = [int(item) for item in rank_topk(explained.scores, mask, n)[0] if item >= 0]
         return [
             {

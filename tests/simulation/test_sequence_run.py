@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
+from fondaco.server.learning import Learner
 from fondaco.shared.errors import ConfigError
+from fondaco.shared.models import PublicFacts
+from fondaco.shared.models.sequence import SequenceModel
 from fondaco.simulation.planning import model_terms
 
 BOTH = ('models=["gram","sequence"]', "sequence.rounds=2")
@@ -32,3 +35,14 @@ def test_run_learns_and_scores_it(run_tiny, tmp_path, trust):
     run = run_tiny(tmp_path, *BOTH, f"privacy.trust={trust}")
     assert np.any(run.outcome.model.parameters)
     assert {"global", "global_gram", "global_sequence"} <= set(run.result["quality"])
+
+
+def test_learner_that_gets_no_rule_from_the_model_refuses(run_tiny, tmp_path, monkeypatch):
+    """A rule that no optimizer has must come from the model: nothing else moves in its place."""
+    run = run_tiny(tmp_path, *BOTH)
+    facts = PublicFacts(catalogue=run.prepared.market.catalogue, model=run.outcome.model)
+    learner = Learner("sequence", run.prepared.plan, facts)
+    monkeypatch.setattr(SequenceModel, "advance", lambda *_: None)
+    result = next(done for done in run.outcome.rounds if done.kind == "sequence")
+    with pytest.raises(ConfigError, match="dual-averaging"):
+        learner.absorb(result)

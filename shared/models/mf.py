@@ -129,7 +129,7 @@ class Mf(FactorModel[MfTerms]):
             known=known,
             customers=float(terms.declared_users),
             sampling_rate=terms.sampling_rate,
-            before=state.factors.astype(np.float64),
+            before=state,
         )
         if len(released) < terms.rounds:
             return replace(state, asked=learned.next_asked(state.asked, released)).as_vector()

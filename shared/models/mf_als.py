@@ -39,6 +39,9 @@ RIDGE = 0.08
 TAIL_RIDGE = 1e-2
 BLOCK_SLOTS = 16
 """Numbers kept for the weights of feature blocks."""
+SAME_QUESTION = 1e-2
+"""Directions asked this much less than the most asked are left out: there two nearly equal
+questions differ, and so do their answers by what the scale of a release is off."""
 LEAST_REST = 1e-6
 """Squared norm below which what popularity leaves of a history is rounding."""
 
@@ -49,9 +52,9 @@ class State:
 
     Attributes:
         asked: (M, width) Q.
-        factors: (M, rank) F; in the rounds that of an earlier run, zeros if there is none.
+        factors: (M, rank) F; in the rounds, like the rest, of an earlier run; zeros without one.
         diagonal: (M,) D.
-        block_weights: (BLOCK_SLOTS,) how much of F every feature block explains.
+        block_weights: (BLOCK_SLOTS,) how much of G every feature block explains.
     """
 
     asked: Array32
@@ -128,13 +131,11 @@ class Estimate:
 
     Attributes:
         block_weights: (n_blocks,) of the features' kernels.
-        before_weight: of the earlier run's Gram.
         diagonal_weight: of the expected diagonal.
-        rest: (M, M) what none of these explains.
+        rest: (M, M) what neither these nor an earlier run explain.
     """
 
     block_weights: Array
-    before_weight: float
     diagonal_weight: float
     rest: Array
 
@@ -147,13 +148,13 @@ class Learning:
         known: public facts of the head.
         customers: publicly declared number.
         sampling_rate: part of them in a release.
-        before: (M, rank) factors of an earlier run, zeros if there is none.
+        before: the solution of an earlier run, of factors that are zero if there is none.
     """
 
     known: HeadFacts
     customers: float
     sampling_rate: float
-    before: Array
+    before: State
 
     @cached_property
     def mean(self) -> Array:
@@ -167,8 +168,13 @@ class Learning:
 
     @cached_property
     def before_beside(self) -> Array:
-        """(M, rank) `before` without popularity."""
-        return self.before - np.outer(self.mean, self.mean @ self.before)
+        """(M, rank) factors of the earlier run without popularity."""
+        return self._beside(self.before.factors.astype(np.float64))
+
+    @cached_property
+    def before_diagonal(self) -> Array:
+        """(M,) that the earlier run found beside its factors."""
+        return self.before.diagonal.astype(np.float64) * self.before.factors.any()
 
     def next_asked(self, asked: Array32, released: Sequence[Released]) -> Array32:
         """Return (M, width) leading directions of what is known after `released`.
@@ -179,8 +185,7 @@ class Learning:
         """
         estimate = self.estimate([*self._asked_before(asked, released), asked], released)
         guess = without(self.known.kernel(estimate.block_weights), self.mean)
-        guess += estimate.before_weight * self.before_beside @ self.before_beside.T
-        guess += estimate.rest
+        guess += estimate.rest + self.before_beside @ self.before_beside.T
         return directions(self.known, guess, asked.shape[1], len(released))
 
     def _asked_before(self, asked: Array32, released: Sequence[Released]) -> list[Array32]:
@@ -194,7 +199,7 @@ class Learning:
 
     def first_asked(self, width: int) -> Array32:
         """Return the directions that this run began with."""
-        if not self.before.any():
+        if not self.before.factors.any():
             return initial(self.known, width).asked
         guess = self.before_beside @ self.before_beside.T
         return directions(self.known, guess, width, 0)
@@ -207,25 +212,31 @@ class Learning:
             released: all releases, oldest first.
         """
         estimate = self.estimate([*self._asked_before(asked, released), asked], released)
-        taste = self.known.popularity / math.sqrt(self.customers)
-        gram = self.known.kernel(estimate.block_weights) + estimate.rest + np.outer(taste, taste)
-        gram += estimate.before_weight * self.before_beside @ self.before_beside.T
+        gram = self._together(estimate)
         values, vectors = leading(gram, min(RANK, len(gram)))
         factors = vectors * np.sqrt(np.maximum(values, 0.0))
-        total = np.diag(gram) + estimate.diagonal_weight * self.expected_diagonal
+        total = np.diag(gram) + self.before_diagonal
+        total += estimate.diagonal_weight * self.expected_diagonal
         precision = sum(one.noise_stddev**-2 for one in released)
         edge = math.sqrt(2.0 * len(gram) / precision)
         diagonal = np.maximum(total - np.sum(factors**2, axis=1), NOTHING) + RIDGE * edge
-        weights = np.zeros(BLOCK_SLOTS, dtype=np.float32)
-        weights[: len(estimate.block_weights)] = estimate.block_weights
+        weights = self.before.block_weights.copy()
+        weights[: len(estimate.block_weights)] += estimate.block_weights
         state = State(
             asked=asked,
             factors=factors.astype(np.float32),
             diagonal=diagonal.astype(np.float32),
             block_weights=weights,
         )
-        later = replace(self, before=state.factors.astype(np.float64))
-        return replace(state, asked=later.first_asked(asked.shape[1]))
+        return replace(state, asked=replace(self, before=state).first_asked(asked.shape[1]))
+
+    def _together(self, estimate: Estimate) -> Array:
+        """Return the items' Gram (M, M), as strong along popularity as popularity itself is."""
+        factors = self.before.factors.astype(np.float64)
+        gram = self.known.kernel(estimate.block_weights) + factors @ factors.T
+        popular = float(self.known.popularity @ self.known.popularity) / self.customers
+        popular -= float(self.mean @ gram @ self.mean)
+        return np.asarray(gram + popular * np.outer(self.mean, self.mean) + estimate.rest)
 
     def estimate(self, asked: Sequence[Array32], released: Sequence[Released]) -> Estimate:
         """Return the Gram that fits all releases.
@@ -235,16 +246,19 @@ class Learning:
             released: as many.
         """
         questions, answers = self._whitened(asked, released)
-        parts = self._explained(questions)
+        beside = self._beside(questions)
+        answers -= self._beside(self.before_beside @ (self.before_beside.T @ beside))
+        answers -= self._beside(self.before_diagonal[:, None] * beside)
+        parts = [self.known.times_kernel(c, beside) for c in range(len(self.known.blocks))]
+        parts.append(self.expected_diagonal[:, None] * beside)
+        parts = [self._beside(part) for part in parts]
         normal = np.array([[np.vdot(x, y) for y in parts] for x in parts])
         target = np.array([np.vdot(x, answers) for x in parts])
         weights = nonnegative_fit(normal, target, np.diag(normal))
         for weight, part in zip(weights, parts, strict=True):
             answers -= weight * part
-        n_blocks = len(self.known.blocks)
         return Estimate(
-            block_weights=weights[:n_blocks],
-            before_weight=float(weights[n_blocks]),
+            block_weights=weights[:-1],
             diagonal_weight=float(weights[-1]),
             rest=symmetric_rest(questions, answers),
         )
@@ -267,19 +281,15 @@ class Learning:
             answers.append(sums * scale / stddev)
         return np.hstack(questions), np.hstack(answers)
 
-    def _explained(self, questions: Array) -> list[Array]:
-        """Return what each block, the earlier run and the diagonal say to the questions."""
-        beside = questions - np.outer(self.mean, self.mean @ questions)
-        parts = [self.known.times_kernel(c, beside) for c in range(len(self.known.blocks))]
-        parts.append(self.before_beside @ (self.before_beside.T @ beside))
-        parts.append(self.expected_diagonal[:, None] * beside)
-        return [part - np.outer(self.mean, self.mean @ part) for part in parts]
+    def _beside(self, values: Array) -> Array:
+        """Return (M, k) `values` without what lies along popularity."""
+        return values - np.outer(self.mean, self.mean @ values)
 
 
 def symmetric_rest(questions: Array, answers: Array) -> Array:
     """Return the symmetric (M, M) matrix that `answers` (M, k) show, without their unit noise."""
     values, vectors = np.linalg.eigh(questions.T @ questions)
-    kept = values > values[-1] * 1e-6
+    kept = values > values[-1] * SAME_QUESTION
     strength = np.sqrt(values[kept])
     basis = questions @ vectors[:, kept] / strength
     shown = shrunk_singular(answers @ vectors[:, kept]) / strength

@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from fondaco.shared.catalogue import Catalogue
 from fondaco.shared.codec import Shapes
 from fondaco.shared.errors import BudgetError, CodecError, LedgerError, PrivacyError, RefusalError
 from fondaco.shared.models import PublicFacts, Timelines
-from fondaco.shared.models.terms import training_ends, trains_locally
+from fondaco.shared.models.terms import needs_model, training_ends, trains_locally
 from fondaco.shared.privacy.clipping import ClippedSum
 from fondaco.shared.privacy.contribution import Histories, bound_contributions
 from fondaco.shared.privacy.ledger import Debit, Ledger
@@ -106,7 +107,7 @@ class SiloAgent:
         self.dataset = dataset
         self.plan = plan
         self._catalogue = catalogue
-        self._received = b""
+        self._received, self._received_digest = b"", ""
         self._keep_open = keep_open
         self._kept: Ledger | None = None
         self._home = home
@@ -178,7 +179,8 @@ class SiloAgent:
         wanted = self.plan.digest, self.plan.catalogue_digest
         if (model.plan_digest, model.catalogue_digest) != wanted:
             raise RefusalError("the global model belongs to another plan or catalogue")
-        self._received = blob
+        _check_head(model.head, self.plan.n_items)
+        self._received, self._received_digest = blob, _sha256(blob)
         if model.after_round < len(self.plan.releases):
             self._keep(blob)
             return
@@ -192,16 +194,24 @@ class SiloAgent:
             _write_durably(path, blob)
 
     def _model_bytes(self, digest: str) -> bytes:
-        if digest and _sha256(self._received) != digest:
+        """Return the global model that a request builds upon.
+
+        Raises:
+            RefusalError: it has not been sent here.
+        """
+        if self._received_digest != digest:
+            if not re.fullmatch("sha256:[0-9a-f]{64}", digest):
+                raise RefusalError("the request names no global model to build upon")
             path = self._home.models / f"{digest.removeprefix('sha256:')}.fndc"
             blob = path.read_bytes() if path.is_file() else b""
             if _sha256(blob) != digest:
                 raise RefusalError("the global model that the request builds upon is not here")
             self.receive(blob)
-        return self._received if digest else b""
+        return self._received
 
     def _task(self, request: RoundRequest) -> Task:
-        blob = self._model_bytes(request.model_digest)
+        needed = request.kind in needs_model(self.plan)
+        blob = self._model_bytes(request.model_digest) if needed else b""
         return Task(
             plan=self.plan,
             dataset=self.dataset,
@@ -255,20 +265,24 @@ class SiloAgent:
             self._kept = None
 
     def _open_ledger(self) -> Ledger:
-        if not self._home.ledger.is_file() and any(self._home.sent.glob("*.bin")):
-            raise LedgerError(
-                f"{self._home.ledger} is gone but numbers were released under it; restore it"
-            )
-        return Ledger.open_or_create(self._home.ledger, self.silo_id, self.plan)
+        """Open the ledger; create it once, and never again."""
+        marker = self._home.sent / "opened"
+        if not self._home.ledger.is_file() and marker.is_file():
+            raise LedgerError(f"{self._home.ledger} is gone but it was in use; restore it")
+        ledger = Ledger.open_or_create(self._home.ledger, self.silo_id, self.plan)
+        if not marker.is_file():
+            _write_durably(marker, b"")
+        return ledger
 
     def _check(self, request: RoundRequest) -> None:
+        """Refuse, before anything is paid for, what could not be answered."""
         if request.plan_digest != self.plan.digest:
             raise RefusalError("the request names a plan that this silo did not agree to")
         if request.code_digest != code_digest():
             raise RefusalError("the request is meant for other code than this silo runs")
-        head = request.head
-        if len(np.unique(head)) != len(head) or np.any((head < 0) | (head >= self.plan.n_items)):
-            raise RefusalError("the head must hold distinct items of the catalogue")
+        _check_head(request.head, self.plan.n_items)
+        if request.kind in needs_model(self.plan):
+            self._model_bytes(request.model_digest)
 
     def _release_once(self, request: RoundRequest, debit: Debit, ledger: Ledger) -> bytes:
         """Compute and release; an attempt that fails on these data is not tried again."""
@@ -293,7 +307,10 @@ class SiloAgent:
         task, kind, n_users = self._task(request), request.kind, self.dataset.n_users
         if not trains_locally(self.plan, kind):
             sample = noise.sample(n_users, debit.event.sampling_ppm)
-            return release(clipped_sum(task, kind, request.parameters, sample), debit, noise)
+            total = clipped_sum(task, kind, request.parameters, sample)
+            if total.sample is not None and total.sample is not sample:
+                raise RefusalError(f"{kind} was computed from another sample than was drawn")
+            return release(total, debit, noise)
 
         def gradient(parameters: NDArray[np.float64], sample: Sample) -> ClippedSum:
             return clipped_sum(task, kind, parameters.astype(np.float32), sample)
@@ -319,6 +336,11 @@ class SiloAgent:
             return NoiseStream.from_system()
         labels = request.kind, str(request.round_num), str(request.attempt)
         return NoiseStream.seeded(self._seed, self.silo_id, *labels)
+
+
+def _check_head(head: NDArray[np.int64], n_items: int) -> None:
+    if len(np.unique(head)) != len(head) or np.any((head < 0) | (head >= n_items)):
+        raise RefusalError("the head must hold distinct items of the catalogue")
 
 
 @lru_cache(maxsize=3)

@@ -15,7 +15,9 @@ numbers that it adds up. Opacus' engine is not used: it divides the noise by the
 of customers and draws it from torch's generator.
 """
 
+import warnings
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +29,7 @@ from opacus.grad_sample import (
     register_norm_sampler,
 )
 from opacus.grad_sample.embedding import compute_embedding_grad_sample
-from opacus.optimizers import DPOptimizer
+from opacus.optimizers import DPOptimizer, DPOptimizerFastGradientClipping
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector
 
@@ -239,3 +241,48 @@ def ghost_norms(network: Network, batch: Batch) -> NDArray[np.float32]:
     finally:
         module.to_standard_module()
         network.zero_grad()
+
+
+def opacus_step(network: Network, mode: str) -> Callable[[Batch], None]:
+    """Return one whole step as Opacus takes it by default, noise included: for comparison.
+
+    Args:
+        network: is given hooks and keeps them.
+        mode: "hooks" or "ghost".
+    """
+    clip_norm, adam = 1.0, torch.optim.Adam(network.parameters(), lr=0.01)
+    knobs: dict[str, Any] = {
+        "noise_multiplier": 1.0,
+        "max_grad_norm": clip_norm,
+        "expected_batch_size": None,
+        "loss_reduction": "sum",
+    }
+    network.train()
+    warnings.filterwarnings("ignore", message="Full backward hook is firing")
+    if mode == "hooks":
+        GradSampleModule(network, loss_reduction="sum")
+        optimizer = DPOptimizer(adam, **knobs)
+
+        def step(batch: Batch) -> None:
+            torch.autograd.backward(network.losses(batch).sum())
+            optimizer.step()
+            optimizer.zero_grad()
+
+        return step
+    module = GradSampleModuleFastGradientClipping(
+        network, max_grad_norm=clip_norm, use_ghost_clipping=True, loss_reduction="sum"
+    )
+    ghost = DPOptimizerFastGradientClipping(adam, **knobs)
+
+    def ghost_step(batch: Batch) -> None:
+        losses = network.losses(batch)
+        torch.autograd.backward(losses.sum(), retain_graph=True)
+        ghost.zero_grad()
+        weights = module.get_clipping_coef()
+        module.disable_hooks()
+        torch.autograd.backward((weights * losses).sum())
+        module.enable_hooks()
+        ghost.step()
+        ghost.zero_grad()
+
+    return ghost_step

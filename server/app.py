@@ -108,8 +108,8 @@ class _Run:
             gains = self._once(FUSION, model_digest=digest)
             noise = joint_stddev(self._plan, gains)
             model = replace(model, fusion=choose_weights(self._plan, gains.total, noise))
-        model = replace(model, after_round=len(self._plan.releases))
         self._publish(model)
+        model = replace(model, after_round=len(self._plan.releases))
         save_global_model(model, self._plan, self._job.workspace.model)
         lost = [drop for result in self._rounds for drop in result.dropped]
         return Outcome(
@@ -169,6 +169,7 @@ class _Run:
 
     def _publish(self, model: GlobalModel) -> str:
         """Send the model to all silos; return its digest."""
+        model = replace(model, after_round=len(self._rounds))
         self._unreached += self._coordinator.publish(self._cohort, model)
         return model_digest(model)
 

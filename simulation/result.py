@@ -100,7 +100,7 @@ def build_result(
         **_federation_facts(outcome),
         "notes": _notes(scenario, market, plan),
         "timings_s": dict(timings_s),
-        "peak_rss_bytes": _peak_rss_bytes(),
+        "peak_rss_bytes": peak_rss_bytes(),
     }
 
 
@@ -227,7 +227,8 @@ def _machine() -> dict[str, Any]:
     }
 
 
-def _peak_rss_bytes() -> int:
+def peak_rss_bytes() -> int:
+    """Return the most memory that this process has held [bytes]."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 

@@ -111,6 +111,11 @@ def combiner_of(plan: RunPlan, kind: str) -> str:
     return PlannedModels.of_plan(plan).model(kind)[1].combiner
 
 
+def needs_model(plan: RunPlan) -> set[str]:
+    """Return the kinds of release that build upon a global model."""
+    return {FUSION, *PlannedModels.of_plan(plan).iterative}
+
+
 def training_ends(plan: RunPlan) -> float:
     """Return the public moment at which training ends [days]; infinite without a clock."""
     return day_of(plan.public.get("valid_from", ""))

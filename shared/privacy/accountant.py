@@ -99,6 +99,13 @@ def rdp_units(mechanism: Mechanism, order: Fraction) -> int:
     return math.ceil(UNITS_PER_RDP * rdp * (1.0 + 1e-9)) + 1
 
 
+def epsilon_at(units: int, order: Fraction, target_delta: float) -> float:
+    """Return the epsilon of `units` [1e-9 RDP] at `order` [1]. Source: Canonne et al. 2020."""
+    alpha = float(order)
+    rest = math.log1p(-1.0 / alpha) - math.log(target_delta * alpha) / (alpha - 1.0)
+    return max(units / UNITS_PER_RDP + rest, 0.0)
+
+
 def gaussian_delta(epsilon: float, mu: float) -> float:
     """Delta of a mu-GDP mechanism at `epsilon` [probability]. Source: Balle & Wang 2018, Th. 8."""
     # erfc keeps its digits in the tail, where NormalDist.cdf = (1 + erf) / 2 has none left.

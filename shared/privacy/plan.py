@@ -21,6 +21,7 @@ SMALL_COHORT = 5
 MIN_STDDEV_GRID = 100
 MAX_STDDEV_GRID = 2**40
 MAX_STEPS = 1000
+MOST_BY_ATTEMPTS = 1.001
 
 Trust = Literal["aggregate", "silo"]
 Mode = Literal["simulation", "deploy"]
@@ -132,20 +133,25 @@ class RunPlan:
             if getattr(self, name) not in known:
                 raise ConfigError(f"{name}={getattr(self, name)!r} must be one of {known}")
         _check_shares(self.releases)
-        for event in (*self.earlier, *self.releases):
-            _check_ranges(event)
-        for event in self.releases:
-            self._check_noise(event)
-        if bool(self.earlier) != bool(self.earlier_digest):
-            raise ConfigError("earlier releases and the digest of their plan go together")
-        if not all(_is_text(terms) for terms in (*self.models.values(), self.public)):
-            raise ConfigError("terms of models and public facts must be text")
+        self._check_terms()
         self._check_cost()
         if self.mode == "deploy" and self.trust == "aggregate":
             raise ConfigError(
                 "trust='aggregate' needs secure aggregation, which exists only in simulations so "
                 "far; use trust='silo'"
             )
+
+    def _check_terms(self) -> None:
+        for event in (*self.earlier, *self.releases):
+            _check_ranges(event)
+        for event in self.releases:
+            self._check_noise(event)
+        if not (self.n_items > 0 and 0 < self.head <= self.n_items):
+            raise ConfigError(f"a head of {self.head} of {self.n_items} items is out of range")
+        if bool(self.earlier) != bool(self.earlier_digest):
+            raise ConfigError("earlier releases and the digest of their plan go together")
+        if not all(_is_text(terms) for terms in (*self.models.values(), self.public)):
+            raise ConfigError("terms of models and public facts must be text")
 
     def _check_noise(self, event: PrivacyEvent) -> None:
         if event.sens_grid != self.grid or not 0 < self.grid <= MAX_GRID:
@@ -170,6 +176,11 @@ class RunPlan:
             )
         if self.budget_units != sum(self.cost(event) for event in self.releases):
             raise ConfigError(f"a budget of {self.budget_units} is not what the releases cost")
+        # Attempts may use the budget up in any way, so it must not be cheap at its order alone.
+        worst = accountant.epsilon_at(self.budget_units, Fraction(self.order), delta)
+        planned = tuple(event.joint for event in self.releases)
+        if worst > MOST_BY_ATTEMPTS * accountant.epsilon_rdp(planned, delta):
+            raise ConfigError(f"order {self.order} allows epsilon {worst:.3f} by attempts alone")
         epsilon = accountant.epsilon_pld(self.mechanisms, delta)
         if not epsilon <= float(self.target_epsilon):
             raise ConfigError(f"the releases cost epsilon {epsilon:.4f}, not {self.target_epsilon}")

@@ -56,6 +56,8 @@ class Learner:
         moved, local = None, trains_locally(self._plan, self._name)
         if not local:
             moved = self._model.advance(self._terms, self._facts, self.parameters, self._released)
+        if moved is None:
+            self._released.clear()  # nobody asks for them, and there may be hundreds
         if moved is not None:
             self._parameters = moved.astype(np.float64)
             self._solved = True

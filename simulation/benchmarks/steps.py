@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import numpy as np
 import typer
@@ -123,7 +123,7 @@ def measure_costs(names: list[str], items: list[int], n_users: int, *, memory: b
                 seconds = dict(zip(actions, take_turns(list(actions.values())), strict=True))
             plain = seconds["plain"]
             target = TARGETS.get((name, n_items), float("nan"))
-            row = {
+            row: Row = {
                 "model": name,
                 "items": n_items,
                 "customers": n_users,
@@ -145,8 +145,7 @@ def terms_of(name: str) -> Terms:
         "mf": {"solver": "sgd", "width": RANK},
         "autoencoder": {"items": max(ITEMS)},
     }
-    terms: Terms = MODELS[name].terms(**knobs.get(name, {}))
-    return terms
+    return cast("Terms", MODELS[name].terms(**knobs.get(name, {})))
 
 
 def peak_bytes(name: str, n_items: int, n_users: int, action: str) -> int:

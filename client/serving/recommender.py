@@ -146,6 +146,28 @@ class Recommender:
             _add(parts, _fuse(planes, self._together, mask, self._fuser), self._trust)
         return parts, alone
 
+    def ordering_unsold(self, asked: Asked, planes: Sequence[Named], judge: Judge) -> "Recommender":
+        """Return the recommender with a weight of everybody's model for items never sold.
+
+        Args:
+            asked: the validation customers.
+            planes: their scores.
+            judge: what they took.
+        """
+        everybodys = self._scorers.of_unsold(asked)
+        if everybodys is None:
+            return self
+        mixed = _total(self.mixed(planes, judge.mask)[0])
+        prepared = self._fuser.prepare(everybodys, judge.mask)
+        return Recommender(
+            self._scorers,
+            self._fuser,
+            alone=self._alone,
+            together=self._together,
+            trust=self._trust,
+            unsold=unsold_weight(mixed, prepared, asked.unsold, judge),
+        )
+
     def content(self, fold: Fold, known: Rows) -> Plane:
         """Return (n_users, n_items) likeness to the history alone; arguments as `score`."""
         return self._scorers.shelf.spread(self._scorers.likeness(self._scorers.ask(fold, known)))
@@ -205,24 +227,29 @@ def fit_recommender(
         alone = _fit(by_itself, judge, fuser, listwise=listwise)
     if parts is None:
         return Recommender(scorers, fuser, alone=alone, together=None, trust=0.0)
-    joined = [plane for plane in planes if plane.part == "global" or not plane.is_base]
-    if not any(plane.is_base for plane in joined):
-        joined = planes
-    together = _fit(joined, judge, fuser, listwise=listwise)
-    if alone is None:
-        return Recommender(scorers, fuser, alone=None, together=together, trust=1.0)
-    signal = declared_users / float(parts.model.noise_edge) / max(_n_trained(dataset), 1)
-    trust = _trust(planes, alone, together, judge, fuser, prior=trust_prior(signal))
+    together = _fit(_joined(planes), judge, fuser, listwise=listwise)
+    trust = 1.0
+    if alone is not None:
+        prior = trust_prior(_signal(parts, dataset, declared_users))
+        trust = _trust(planes, alone, together, judge, fuser, prior=prior)
     fitted = Recommender(scorers, fuser, alone=alone, together=together, trust=trust)
-    everybodys = scorers.of_unsold(asked)
-    if everybodys is None:
-        return fitted
-    mixed, prepared = (
-        _total(fitted.mixed(planes, judge.mask)[0]),
-        fuser.prepare(everybodys, judge.mask),
-    )
-    weight = unsold_weight(mixed, prepared, asked.unsold, judge)
-    return Recommender(scorers, fuser, alone=alone, together=together, trust=trust, unsold=weight)
+    return fitted.ordering_unsold(asked, planes, judge)
+
+
+def _joined(planes: Sequence[Named]) -> list[Named]:
+    """Planes of the mix with everybody's model: its bases, or the silo's where it has none."""
+    joined = [plane for plane in planes if plane.part == "global" or not plane.is_base]
+    return joined if any(plane.is_base for plane in joined) else list(planes)
+
+
+def _signal(parts: GlobalParts, dataset: SiloDataset, declared_users: int) -> float:
+    """Squared signal of everybody's model over the silo's own.
+
+    Only a Gram has a noise edge to tell it by; other models must show their worth at home.
+    """
+    if not parts.has_gram:
+        return 0.0
+    return declared_users / float(parts.model.noise_edge) / max(_n_trained(dataset), 1)
 
 
 def _at_most(fold: Fold, n_users: int) -> Fold:

@@ -270,8 +270,7 @@ class SiloAgent:
         if not self._home.ledger.is_file() and marker.is_file():
             raise LedgerError(f"{self._home.ledger} is gone but it was in use; restore it")
         ledger = Ledger.open_or_create(self._home.ledger, self.silo_id, self.plan)
-        if not marker.is_file():
-            _write_durably(marker, b"")
+        marker.touch()
         return ledger
 
     def _check(self, request: RoundRequest) -> None:

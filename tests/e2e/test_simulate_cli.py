@@ -142,7 +142,7 @@ def test_compare_draws_quality_against_epsilon(simulate, tiny, tmp_path):
         (["run", "synthetic", "--set", "privacy.epsilon=-1"], ["epsilon"]),
         (["run", "synthetic", "--set", "privacy.trust=me"], ["aggregate, silo"]),
         (["run", "synthetic", "--set", "dataset.name=moovielens-1m"], ["'movielens-1m'"]),
-        (["run", "synthetic", "--set", 'models=["gramm"]'], ["models=['gramm']"]),
+        (["run", "synthetic", "--set", 'models=["gramm"]'], ["unknown model 'gramm'", "'gram'"]),
         (["run", "synthetic", "--set", 'baselines=["eas"]'], ["baseline"]),
         (["run", "synthetic", "--set", "[red]=1"], ["[red]"]),
         (["run", "synthetic", "--engine", "rey"], ["engine.kind"]),

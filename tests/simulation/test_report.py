@@ -41,8 +41,8 @@ def _silo(num, silo_id):
 
 def _full(n_silos=8):
     releases = [
-        {"kind": "popularity", "round": 1, "noise_multiplier": 3.0, "sensitivity": 1.0},
-        {"kind": "gram", "round": 2, "noise_multiplier": 1.0, "sensitivity": 1.0},
+        {"kind": "popularity", "round": 1, "noise_multiplier": 3.0, "share": 0.1, "rounds": 1},
+        {"kind": "gram", "round": 2, "noise_multiplier": 1.0, "share": 0.9, "rounds": 1},
     ]
     return _bare() | {
         "headline": "ndcg@20",

@@ -1,7 +1,8 @@
 """What does privacy cost in time and memory, step for step, beside Opacus' own ways?
 
 `python -m fondaco.simulation.benchmarks.steps`: the same step with and without privacy, on
-invented customers and catalogues of three sizes; medians of processor time, taken in turns.
+invented customers and catalogues of three sizes, with the largest head that a plan may have;
+medians of processor time, taken in turns.
 Every figure of memory comes from a process of its own.
 """
 
@@ -22,6 +23,7 @@ from fondaco.client import dpsgd
 from fondaco.shared.catalogue import Catalogue
 from fondaco.shared.models import MODELS, NetworkModel, PublicFacts, Sizes, Timelines
 from fondaco.shared.models.base import RoundTerms, Terms
+from fondaco.shared.models.gram import MAX_HEAD
 from fondaco.shared.models.networks.base import Network
 from fondaco.shared.models.terms import PlannedModels
 from fondaco.shared.records import GlobalModel
@@ -41,7 +43,7 @@ TARGETS: dict[tuple[str, int], float] = {
 ITEMS = (3_600, 20_000, 100_000)
 HISTORY = 200
 RANK = 64
-MOST_ROWS_BYTES = 6e9
+MOST_ROWS_BYTES = 5e8
 """Opacus' hooks hold a gradient per customer and number: left out where that is too much."""
 UNITS = {
     "plain": "ms",
@@ -93,7 +95,7 @@ def setting_of(name: str, terms: Terms, n_items: int, n_users: int) -> Setting:
         np.sort(rng.choice(n_items, size=size, replace=False, p=chance)) for _ in range(n_users)
     ]
     facts = PublicFacts(catalogue=_catalogue(n_items), model=_model(chance, rng))
-    sizes = Sizes(n_items=n_items, head=n_items)
+    sizes = Sizes(n_items=n_items, head=min(n_items, MAX_HEAD))
     if isinstance(terms, RoundTerms):
         terms = MODELS[name].resolve(terms, 1.0, 10_000)
     planned = PlannedModels(terms={name: terms}, sizes=sizes)
@@ -140,10 +142,10 @@ def measure_costs(names: list[str], items: list[int], n_users: int, *, memory: b
 
 
 def terms_of(name: str) -> Terms:
-    """Return the terms under which a model is measured: the whole catalogue is its head."""
+    """Return the terms under which a model is measured: tables over the largest head."""
     knobs: dict[str, dict[str, Any]] = {
         "mf": {"solver": "sgd", "width": RANK},
-        "autoencoder": {"items": max(ITEMS)},
+        "autoencoder": {"items": MAX_HEAD},
     }
     return cast("Terms", MODELS[name].terms(**knobs.get(name, {})))
 
@@ -184,7 +186,7 @@ def _catalogue(n_items: int) -> Catalogue:
 def _model(
     chance: np.ndarray[tuple[int], np.dtype[np.float64]], rng: np.random.Generator
 ) -> GlobalModel:
-    n_items = len(chance)
+    n_items, head = len(chance), min(len(chance), MAX_HEAD)
     popularity = (1e4 * chance).astype(np.float32)
     nothing = np.zeros(0, dtype=np.float32)
     return GlobalModel(
@@ -193,15 +195,15 @@ def _model(
         after_round=2,
         noisy_popularity=popularity,
         popularity=popularity,
-        head=np.arange(n_items),
-        head_popularity=popularity,
-        gram_factors=rng.normal(size=(n_items, RANK)).astype(np.float32),
-        gram_diagonal=popularity,
-        gram_top=popularity,
+        head=np.arange(head),
+        head_popularity=popularity[:head],
+        gram_factors=rng.normal(size=(head, RANK)).astype(np.float32),
+        gram_diagonal=popularity[:head],
+        gram_top=popularity[:head],
         kernel_weights=nothing,
-        item_in=rng.normal(size=(n_items, RANK)).astype(np.float32),
+        item_in=rng.normal(size=(head, RANK)).astype(np.float32),
         item_out=rng.normal(size=(n_items, RANK)).astype(np.float32),
-        spectrum=popularity,
+        spectrum=popularity[:head],
         noise_edge=np.array(1.0, dtype=np.float32),
         parameters=nothing,
         fusion=np.ones((1, 1), dtype=np.float32),

@@ -170,6 +170,8 @@ def load_global_model(path: Path, catalogue: Catalogue | None = None) -> Artefac
     Raises:
         ModelError: it is missing, damaged, of another schema, or made for another catalogue.
     """
+    if not path.is_file():
+        raise ModelError(f"{path} does not exist; a finished run has one")
     try:
         with safe_open(path, framework="numpy") as file:
             facts = json.loads(file.metadata()["facts"])

@@ -16,6 +16,7 @@ SYSTEMS = {
     "global": ("Global", "global", "the private federated model alone"),
     "dp_popularity": ("DP popularity", "rest", "the private popularity release alone"),
     "silo_alone": ("Silo alone", "alone", "own statistics and content, nobody else"),
+    "content_alone": ("Content alone", "rest", "likeness to the customer's own history alone"),
     "own_cf": ("Own statistics", "rest", "the silo's own co-purchases alone"),
     "popularity": ("Popularity", "pooled", "all rows in one place, no privacy"),
     "item_knn": ("Item k-NN", "pooled", "all rows in one place, no privacy"),
@@ -63,8 +64,8 @@ def describe(system: str) -> tuple[str, str, str]:
     """Return (title, CSS class, explanation); an unknown system is its own title."""
     kind, _, part = system.partition("_")
     if kind == "global" and part:
-        name = part.replace("_", " ")
-        return name.capitalize(), "rest", "this part of the global model alone"
+        name = "MF" if part == "mf" else part.replace("_", " ").capitalize()
+        return name, "rest", "this part of the global model alone"
     return SYSTEMS.get(system, (system, "rest", ""))
 
 

@@ -93,9 +93,11 @@ class RoundTerms(Terms):
         check_range(self, ("local_steps",), least=1)
         check_range(self, ("clip_norm", "learning_rate", "local_rate"), least=1e-12)
         check_range(self, ("sampling_rate", "averaged"), least=1e-6, most=1.0)
-        for name, known in (("optimizer", ("", self.rule, *OPTIMIZERS)), ("combiner", COMBINERS)):
-            if getattr(self, name) not in known:
-                raise ConfigError(f"{name}={getattr(self, name)!r} must be one of {known}")
+        rules = dict.fromkeys((self.rule, *OPTIMIZERS))
+        for name, known in (("optimizer", rules), ("combiner", dict.fromkeys(COMBINERS))):
+            value = getattr(self, name)
+            if value not in known and (value or name != "optimizer"):
+                raise ConfigError(f"{name}={value!r} must be one of {', '.join(known)}")
 
 
 def check_range(terms: object, names: Sequence[str], *, least: float, most: float = 1e9) -> None:

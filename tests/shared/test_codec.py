@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -14,8 +13,6 @@ from hypothesis.extra import numpy as hnp
 from fondaco.shared import codec
 from fondaco.shared.codec import Shapes
 from fondaco.shared.errors import CodecError
-from fondaco.shared.models import MODELS, Sizes
-from fondaco.shared.models.autoencoder import AutoencoderTerms
 from fondaco.shared.privacy.clipping import ClippedSum
 from fondaco.shared.records import GlobalModel, PrivateUpdate, RoundRequest, SiloStatus
 
@@ -384,47 +381,3 @@ def test_model_with_other_parameters_or_fusion_than_planned_is_refused(shape):
     if shape != (4,):
         model = replace(_model(), parameters=wrong)
         _refused(codec.encode(model), GlobalModel, "got array parameters")
-
-
-def test_shapes_come_from_the_plan(plan):
-    shapes = Shapes.of_plan(plan)
-    assert (shapes.n_items, shapes.head) == (5, 4)
-    assert shapes.update_dims == {"popularity": 5, "gram": 10}
-    assert shapes.n_parameters == {}
-    assert shapes.fusion == (4, 2)  # four activity buckets; Gram and popularity
-
-
-def test_shapes_hold_every_iterative_models_parameters(make_plan):
-    terms = AutoencoderTerms(width=2, items=3)
-    both = {"gram": {"share": "1.0"}, "autoencoder": terms.as_text()}
-    shapes = Shapes.of_plan(make_plan(models=both))
-    count = MODELS["autoencoder"].n_parameters(terms, Sizes(n_items=5, head=4))
-    assert shapes.n_parameters == {"autoencoder": count}
-    assert shapes.of(GlobalModel, "")["parameters"].shape == (count,)
-    assert shapes.fusion == (4, 3)
-    assert hash(shapes) == hash(Shapes.of_plan(make_plan(models=both)))
-
-
-def test_message_carries_the_bytes_and_nothing_else():
-    content = codec.to_message(b"blob")
-    assert codec.from_message(content) == b"blob"
-    assert [list(record) for record in content.values()] == [["record"]]
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        RecordDict(),
-        RecordDict({"fondaco": ArrayRecord()}),
-        RecordDict({"fondaco": ConfigRecord()}),
-        RecordDict({"fondaco": ConfigRecord({"record": "text"})}),
-        RecordDict({"fondaco": ConfigRecord({"record": [b"a", b"b"]})}),
-        RecordDict({"fondaco": ConfigRecord({"record": b"", "n_users": 3})}),
-        RecordDict({"fondaco": ConfigRecord({"record": b""}), "more": ConfigRecord()}),
-        RecordDict({"other": ConfigRecord({"record": b""})}),
-    ],
-    ids=str,
-)
-def test_message_with_anything_else_is_refused(content):
-    with pytest.raises(CodecError):
-        codec.from_message(content)

@@ -1,0 +1,32 @@
+"""Encoded records in Flower's messages."""
+
+import pytest
+from flwr.app import ArrayRecord, ConfigRecord, RecordDict
+
+from fondaco.shared import codec
+from fondaco.shared.errors import CodecError
+
+
+def test_message_carries_the_bytes_and_nothing_else():
+    content = codec.to_message(b"blob")
+    assert codec.from_message(content) == b"blob"
+    assert [list(record) for record in content.values()] == [["record"]]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        RecordDict(),
+        RecordDict({"fondaco": ArrayRecord()}),
+        RecordDict({"fondaco": ConfigRecord()}),
+        RecordDict({"fondaco": ConfigRecord({"record": "text"})}),
+        RecordDict({"fondaco": ConfigRecord({"record": [b"a", b"b"]})}),
+        RecordDict({"fondaco": ConfigRecord({"record": b"", "n_users": 3})}),
+        RecordDict({"fondaco": ConfigRecord({"record": b""}), "more": ConfigRecord()}),
+        RecordDict({"other": ConfigRecord({"record": b""})}),
+    ],
+    ids=str,
+)
+def test_message_with_anything_else_is_refused(content):
+    with pytest.raises(CodecError):
+        codec.from_message(content)

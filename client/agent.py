@@ -6,15 +6,15 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fondaco.shared import codec
 from fondaco.shared.catalogue import Catalogue
+from fondaco.shared.chain.keys import Identity, key_name
+from fondaco.shared.chain.witness import Call, Testimony
 from fondaco.shared.codec import Shapes
 from fondaco.shared.errors import BudgetError, CodecError, LedgerError, PrivacyError, RefusalError
 from fondaco.shared.models import PublicFacts, Timelines
@@ -27,41 +27,13 @@ from fondaco.shared.privacy.plan import RunPlan
 from fondaco.shared.privacy.release import release, release_steps
 from fondaco.shared.provenance import code_digest
 from fondaco.shared.records import GlobalModel, PrivateUpdate, RoundRequest, SiloStatus
-from fondaco.shared.workspace import folder_name
+from fondaco.shared.workspace import write_durably
 
+from .commitments import commit_to, commitment_key, rows_digest
 from .dataset import SiloDataset
+from .home import SiloHome
+from .testimony import cosign_offers, keep_replicas
 from .training import Task, clipped_sum, computable, local_mover
-
-
-@dataclass(frozen=True)
-class SiloHome:
-    """Where a silo keeps its ledger and the blobs it may have to send again."""
-
-    folder: Path
-    silo_id: str
-
-    @property
-    def _name(self) -> str:
-        return folder_name(self.silo_id)
-
-    @property
-    def ledger(self) -> Path:
-        """The silo's SQLite ledger."""
-        return self.folder / "ledgers" / f"{self._name}.db"
-
-    @property
-    def models(self) -> Path:
-        """The folder of global models on which rounds build, by digest."""
-        return self.folder / "models"
-
-    @property
-    def sent(self) -> Path:
-        """The folder of everything released."""
-        return self.folder / "outbox" / self._name
-
-    def outbox(self, kind: str, round_num: int, attempt: int) -> Path:
-        """The bytes released in one round."""
-        return self.sent / f"{round_num}-{kind}-{attempt}.bin"
 
 
 class SiloAgent:
@@ -76,10 +48,11 @@ class SiloAgent:
         seed: reproducible noise, simulations only; None draws from the operating system.
         keep_open: whether the ledger stays open between rounds, until `close`; whatever other
             processes append is still read.
+        identity: the owner's key; a simulation may leave it to the seed.
 
     Raises:
         RefusalError: a seed outside of a simulation, or a plan for other code, for another
-            catalogue or for statistics that this code cannot compute.
+            catalogue, for statistics that this code cannot compute or for another key.
     """
 
     def __init__(
@@ -91,6 +64,7 @@ class SiloAgent:
         seed: int | None = None,
         *,
         keep_open: bool = False,
+        identity: Identity | None = None,
     ) -> None:
         if seed is not None and plan.mode != "simulation":
             raise RefusalError("seeded noise protects nobody; only a simulation may use it")
@@ -104,6 +78,12 @@ class SiloAgent:
         unknown = {event.kind for event in plan.releases} - known
         if unknown:
             raise RefusalError(f"the plan releases {sorted(unknown)}; known: {sorted(known)}")
+        if identity is None and plan.mode != "simulation":
+            raise RefusalError("only a simulation may do without the owner's key", "no-key")
+        self._identity = identity or Identity.seeded(seed or 0, key_name(dataset.silo_id))
+        mine = plan.roster.get(dataset.silo_id, "")
+        if plan.roster and mine != self._identity.public.text():
+            raise RefusalError("the plan names another key for this silo", "other-key")
         self.dataset = dataset
         self.plan = plan
         self._catalogue = catalogue
@@ -132,41 +112,66 @@ class SiloAgent:
     def status(self) -> bytes:
         """Return an encoded `SiloStatus`; opens the ledger, creating it on first contact."""
         with self._alone(), self._ledger() as ledger:
-            head = ledger.head()
+            head = ledger.chain.head
         return codec.encode(
             SiloStatus(
                 silo_id=self.silo_id,
                 plan_digest=self.plan.digest,
                 code_digest=code_digest(),
-                ledger_seq=head.seq,
-                ledger_digest=head.digest,
+                ledger_seq=head.size,
+                ledger_digest=f"sha256:{head.root.hex()}",
             )
         )
 
-    def run_round(self, blob: bytes) -> bytes:
+    def run_round(self, blob: bytes, witnessed: str = "") -> bytes:
         """Answer an encoded `RoundRequest` with an encoded `PrivateUpdate`.
 
         The same request again gets the byte-identical answer without a new debit; another
         request for the same round and attempt is refused.
 
+        Args:
+            blob: the request.
+            witnessed: this silo's own head with the signatures of its witnesses.
+
         Raises:
             CodecError: the request is malformed.
-            RefusalError: the plan does not allow it; the ledger says so.
-            BudgetError: the budget does not cover it, or the released bytes are lost.
+            RefusalError: the plan, its owner or the budget does not allow it, or the released
+                bytes are lost; the ledger says so.
         """
         request = codec.decode(blob, RoundRequest, self._shapes)
+        key = request.kind, request.round_num, request.attempt
         with self._alone(), self._ledger() as ledger:
             try:
                 self._check(request)
+                opening = commitment_key(self._identity, self.plan, *key)
+                commit = commit_to(self._rows_digest, opening)
                 debit = ledger.debit(
-                    request.kind, request.round_num, request.attempt, request=_sha256(blob)
+                    *key, request=_sha256(blob), commit=commit, witnessed=witnessed
                 )
                 if debit.released:
-                    return self._sent_before(debit, ledger)
+                    return self._sent_before(debit)
                 return self._release_once(request, debit, ledger)
             except RefusalError as error:
-                ledger.refuse(request.kind, request.round_num, request.attempt, str(error))
+                ledger.refuse(*key, error)
                 raise
+
+    def cosign(self, call: Call) -> Testimony:
+        """Take back own records that were lost, and co-sign others' heads that follow.
+
+        Raises:
+            LedgerError: the records do not follow from this ledger.
+        """
+        with self._alone(), self._ledger() as ledger:
+            if call.lines:
+                ledger.chain.absorb(call.lines)
+            said = cosign_offers(ledger, self._identity, self.plan, call.offers)
+        keep_replicas(self._home.replicas, call.offers, said)
+        return said
+
+    def testify(self, call: Call) -> Testimony:
+        """Return this silo's signed head and the records that the coordinator lacks."""
+        with self._alone(), self._ledger() as ledger:
+            return Testimony(note=ledger.chain.note(), lines=tuple(ledger.chain.lines(call.since)))
 
     def receive(self, blob: bytes) -> None:
         """Take over an encoded `GlobalModel` of this plan, on which later rounds may build.
@@ -178,7 +183,9 @@ class SiloAgent:
         model = codec.decode(blob, GlobalModel, self._shapes)
         wanted = self.plan.digest, self.plan.catalogue_digest
         if (model.plan_digest, model.catalogue_digest) != wanted:
-            raise RefusalError("the global model belongs to another plan or catalogue")
+            raise RefusalError(
+                "the global model belongs to another plan or catalogue", "other-plan"
+            )
         _check_head(model.head, self.plan.n_items)
         self._received, self._received_digest = blob, _sha256(blob)
         if model.after_round < len(self.plan.releases):
@@ -191,7 +198,7 @@ class SiloAgent:
         """Keep a model for agents of other processes; silos of one machine share the file."""
         path = self._home.models / f"{_sha256(blob).removeprefix('sha256:')}.fndc"
         if not path.is_file():
-            _write_durably(path, blob)
+            write_durably(path, blob)
 
     def _model_bytes(self, digest: str) -> bytes:
         """Return the global model that a request builds upon.
@@ -201,11 +208,13 @@ class SiloAgent:
         """
         if self._received_digest != digest:
             if not re.fullmatch("sha256:[0-9a-f]{64}", digest):
-                raise RefusalError("the request names no global model to build upon")
+                raise RefusalError("the request names no global model to build upon", "no-model")
             path = self._home.models / f"{digest.removeprefix('sha256:')}.fndc"
             blob = path.read_bytes() if path.is_file() else b""
             if _sha256(blob) != digest:
-                raise RefusalError("the global model that the request builds upon is not here")
+                raise RefusalError(
+                    "the request builds upon a global model that is not here", "no-model"
+                )
             self.receive(blob)
         return self._received
 
@@ -220,6 +229,10 @@ class SiloAgent:
             head=request.head,
             facts=_facts(blob, self._catalogue, self._shapes) if blob else None,
         )
+
+    @cached_property
+    def _rows_digest(self) -> str:
+        return rows_digest(self.dataset)
 
     @cached_property
     def _timelines(self) -> Timelines:
@@ -269,16 +282,18 @@ class SiloAgent:
         marker = self._home.sent / "opened"
         if not self._home.ledger.is_file() and marker.is_file():
             raise LedgerError(f"{self._home.ledger} is gone but it was in use; restore it")
-        ledger = Ledger.open_or_create(self._home.ledger, self.silo_id, self.plan)
+        ledger = Ledger.open_or_create(self._home.ledger, self.silo_id, self._identity, self.plan)
         marker.touch()
         return ledger
 
     def _check(self, request: RoundRequest) -> None:
         """Refuse, before anything is paid for, what could not be answered."""
         if request.plan_digest != self.plan.digest:
-            raise RefusalError("the request names a plan that this silo did not agree to")
+            raise RefusalError(
+                "the request names another plan than this silo agreed to", "other-plan"
+            )
         if request.code_digest != code_digest():
-            raise RefusalError("the request is meant for other code than this silo runs")
+            raise RefusalError("the request is meant for other code than runs here", "other-code")
         _check_head(request.head, self.plan.n_items)
         if request.kind in needs_model(self.plan):
             self._model_bytes(request.model_digest)
@@ -291,14 +306,14 @@ class SiloAgent:
             raise  # of the disk or the request, whatever the data are
         except Exception:
             key = request.kind, request.round_num, request.attempt
-            ledger.refuse(*key, "the computation failed", failed=1)
+            ledger.refuse(*key, RefusalError("the computation failed", "failed"), failed=1)
             raise
 
     def _release(self, request: RoundRequest, debit: Debit, ledger: Ledger) -> bytes:
         noise = self._noise(request)
         blob = codec.encode(self._update(request, debit, noise))
         path = self._home.outbox(request.kind, request.round_num, request.attempt)
-        _write_durably(path, blob)
+        write_durably(path, blob)
         ledger.record_release(debit, blob, noise.source)
         return blob
 
@@ -318,15 +333,15 @@ class SiloAgent:
         mover = local_mover(task, kind)
         return release_steps(start, gradient, mover, debit, noise, n_users=n_users)
 
-    def _sent_before(self, debit: Debit, ledger: Ledger) -> bytes:
+    def _sent_before(self, debit: Debit) -> bytes:
         event = debit.event
         path = self._home.outbox(event.kind, event.round_num, debit.attempt)
         blob = path.read_bytes() if path.is_file() else b""
         if _sha256(blob) != debit.released:
-            ledger.refuse(event.kind, event.round_num, debit.attempt, "the released bytes are gone")
             raise BudgetError(
                 f"{event.kind} of round {event.round_num} was released and its bytes are gone; "
-                "releasing again would spend the budget twice"
+                "releasing again would spend the budget twice",
+                "bytes-gone",
             )
         return blob
 
@@ -339,7 +354,7 @@ class SiloAgent:
 
 def _check_head(head: NDArray[np.int64], n_items: int) -> None:
     if len(np.unique(head)) != len(head) or np.any((head < 0) | (head >= n_items)):
-        raise RefusalError("the head must hold distinct items of the catalogue")
+        raise RefusalError("the head must hold distinct items of the catalogue", "bad-head")
 
 
 @lru_cache(maxsize=3)
@@ -361,18 +376,3 @@ def public_reason(error: Exception) -> str:
 
 def _sha256(blob: bytes) -> str:
     return f"sha256:{hashlib.sha256(blob).hexdigest()}"
-
-
-def _write_durably(path: Path, blob: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".part")
-    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(blob)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

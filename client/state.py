@@ -24,9 +24,10 @@ from fondaco.shared.privacy.plan import RunPlan
 from fondaco.shared.records import GlobalModel
 from fondaco.shared.workspace import Workspace
 
-from .agent import SiloAgent, SiloHome
+from .agent import SiloAgent
 from .dataset import Fold, Rows, SiloDataset, as_timelines
 from .dataset_files import load_silo, whole_folder, write_silo
+from .home import SiloHome
 from .serving import PARTS, Recommender, fit_recommender
 
 MODEL_FILE = "global-model.fndc"

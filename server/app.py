@@ -12,6 +12,7 @@ from flwr.serverapp import Grid, ServerApp
 from numpy.typing import NDArray
 
 from fondaco.shared.catalogue import Catalogue
+from fondaco.shared.chain.keys import COORDINATOR, Identity
 from fondaco.shared.codec import Shapes
 from fondaco.shared.models import PublicFacts
 from fondaco.shared.models.terms import FUSION, POPULARITY, PlannedModels, combiner_of
@@ -33,6 +34,7 @@ from .global_model import (
 )
 from .learning import Learner
 from .rounds import Cohort, Coordinator, Progress
+from .witness import WitnessBook
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +44,7 @@ class Job:
     Attributes:
         deadline_s: time after which a round goes on without the missing silos [s].
         weights: public weight of each silo in an average.
+        identity: the coordinator's key.
         continued: an earlier run whose popularity, Gram and parameters this one starts from.
     """
 
@@ -50,6 +53,7 @@ class Job:
     workspace: Workspace
     deadline_s: float
     progress: Progress
+    identity: Identity
     weights: Mapping[str, float] = field(default_factory=dict)
     continued: Artefact | None = None
 
@@ -81,6 +85,7 @@ def run_job(grid: Grid, job: Job) -> Outcome:
         deadline_s=job.deadline_s,
         progress=job.progress,
         weights=job.weights,
+        book=WitnessBook(job.workspace.witness, job.plan, job.identity),
     )
     return _Run(coordinator, job, coordinator.roll_call()).finish()
 
@@ -109,6 +114,7 @@ class _Run:
             noise = joint_stddev(self._plan, gains)
             model = replace(model, fusion=choose_weights(self._plan, gains.total, noise))
         self._publish(model)
+        self._coordinator.witness(self._cohort)
         model = replace(model, after_round=len(self._plan.releases))
         save_global_model(model, self._plan, self._job.workspace.model)
         lost = [drop for result in self._rounds for drop in result.dropped]
@@ -194,12 +200,14 @@ def main(grid: Grid, context: Context) -> None:
     """Run the workspace that the run config names (`flwr run`)."""
     workspace = Workspace(Path(str(context.run_config["workspace"])))
     plan = workspace.read_plan()
+    _, seed = workspace.read_silos()
     job = Job(
         plan=plan,
         catalogue=workspace.read_catalogue(plan),
         workspace=workspace,
         deadline_s=600.0,
         progress=_print_progress,
+        identity=Identity.seeded(seed, COORDINATOR),
     )
     run_job(grid, job)
 

@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 
 from fondaco.shared import codec
 from fondaco.shared.codec import Shapes
-from fondaco.shared.errors import CodecError, RoundError
+from fondaco.shared.errors import CodecError, LedgerError, RoundError
 from fondaco.shared.privacy.events import PrivacyEvent
 from fondaco.shared.privacy.plan import RunPlan
 from fondaco.shared.records import GlobalModel, PrivateUpdate, RoundRequest, SiloStatus
 
 from .aggregation import AGGREGATORS
 from .checkpoint import Dropped, RoundResult
+from .witness import WitnessBook
 
 POLL_S = 0.05
 NO_ITEMS: NDArray[np.int64] = np.empty(0, dtype=np.int64)
@@ -49,6 +50,7 @@ class Coordinator:
         deadline_s: time after which a round goes on without the missing [s].
         progress: told after every reply.
         weights: public weight of each silo in an average; 1 where none is named.
+        book: what is known of the silos' ledgers.
     """
 
     def __init__(
@@ -60,8 +62,10 @@ class Coordinator:
         deadline_s: float,
         progress: Progress,
         weights: Mapping[str, float] | None = None,
+        book: WitnessBook,
     ) -> None:
         self._grid = grid
+        self._book = book
         self._plan = plan
         self._shapes = shapes
         self._deadline_s = deadline_s
@@ -76,7 +80,8 @@ class Coordinator:
         """
         silos: dict[int, str] = {}
         dropped: list[Dropped] = []
-        for node, reply in self._ask("query.status", b"", self._wait_for_nodes(), "roll call"):
+        nodes = dict.fromkeys(self._wait_for_nodes(), "")
+        for node, reply in self._ask("query.status", b"", nodes, "roll call"):
             status = self._read(reply, SiloStatus)
             if isinstance(status, str):
                 dropped.append(Dropped(f"node {node}", 0, status))
@@ -84,6 +89,8 @@ class Coordinator:
                 dropped.append(Dropped(status.silo_id, 0, "runs another plan or other code"))
             elif status.silo_id in silos.values():
                 dropped.append(Dropped(status.silo_id, 0, "answered from two nodes"))
+            elif why := self._hear(status.silo_id, reply):
+                dropped.append(Dropped(status.silo_id, 0, why))
             else:
                 silos[node] = status.silo_id
         self._require_quorum(len(silos), dropped, "roll call")
@@ -127,11 +134,13 @@ class Coordinator:
         present: list[str] = []
         dropped: list[Dropped] = []
         blob = codec.encode(request)
-        for node, reply in self._ask("train.release", blob, list(cohort.silos), kind):
+        self.witness(cohort)
+        for node, reply in self._ask("train.release", blob, cohort.silos, kind):
             silo_id = cohort.silos[node]
             update = self._read(reply, PrivateUpdate)
             if isinstance(update, PrivateUpdate):
-                update = self._misfit(update, request, silo_id) or update
+                misfit = self._misfit(update, request, silo_id) or self._hear(silo_id, reply)
+                update = misfit or update
             if isinstance(update, str):
                 dropped.append(Dropped(silo_id, round_num, update))
             else:
@@ -149,13 +158,27 @@ class Coordinator:
     def publish(self, cohort: Cohort, model: GlobalModel) -> tuple[Dropped, ...]:
         """Send the global model to every silo; return those that did not take it."""
         round_num = model.after_round + 1
-        replies = self._ask("train.publish", codec.encode(model), list(cohort.silos), "publish")
-        failures = ((cohort.silos[n], self._read(reply, SiloStatus)) for n, reply in replies)
-        return tuple(
-            Dropped(silo_id, round_num, reason)
-            for silo_id, reason in failures
-            if isinstance(reason, str)
-        )
+        unreached = []
+        for node, reply in self._ask("train.publish", codec.encode(model), cohort.silos, "publish"):
+            status, silo_id = self._read(reply, SiloStatus), cohort.silos[node]
+            why = status if isinstance(status, str) else self._hear(silo_id, reply)
+            unreached += [Dropped(silo_id, round_num, why)] if why else []
+        return tuple(unreached)
+
+    def witness(self, cohort: Cohort) -> None:
+        """Have the newest head of every silo co-signed by others, and keep the signatures."""
+        if not self._book.needed:
+            return
+        charges = self._book.charges(list(cohort.silos.values()))
+        for _ in range(2):  # whoever knows an older head than was thought is asked again
+            calls = {silo: self._book.call(silo, witness_for=o) for silo, o in charges.items()}
+            self._book.save()
+            asked = {node: silo for node, silo in cohort.silos.items() if charges.get(silo)}
+            charges = {}
+            for node, reply in self._ask("query.witness", b"", asked, "witness", calls):
+                if reply is not None and not reply.has_error():
+                    charges[asked[node]] = self._collect(asked[node], reply)
+        self._book.save()
 
     @property
     def _agreed(self) -> tuple[str, str]:
@@ -171,13 +194,22 @@ class Coordinator:
         return nodes
 
     def _ask(
-        self, message_type: str, blob: bytes, nodes: list[int], stage: str
+        self,
+        message_type: str,
+        blob: bytes,
+        nodes: Mapping[int, str],
+        stage: str,
+        calls: Mapping[str, bytes] | None = None,
     ) -> Iterator[tuple[int, Message | None]]:
         """Yield every node's reply as it comes; None for those silent at the deadline."""
-        content = codec.to_message(blob)
         messages = [
-            Message(content, dst_node_id=node, message_type=message_type, group_id=stage)
-            for node in nodes
+            Message(
+                codec.to_message(blob, (calls or {}).get(silo_id) or self._book.call(silo_id)),
+                dst_node_id=node,
+                message_type=message_type,
+                group_id=stage,
+            )
+            for node, silo_id in nodes.items()
         ]
         waiting = dict(zip(self._grid.push_messages(messages), nodes, strict=True))
         until = time.monotonic() + self._deadline_s
@@ -201,9 +233,22 @@ class Coordinator:
         if reply.has_error():
             return reply.error.reason or f"Flower error {reply.error.code}"
         try:
-            return codec.decode(codec.from_message(reply.content), record_type, self._shapes)
+            return codec.decode(codec.from_message(reply.content)[0], record_type, self._shapes)
         except CodecError as error:
             return f"CodecError: {error}"
+
+    def _hear(self, silo_id: str, reply: Message | None) -> str:
+        """Take in what a silo said of its ledger; return why it cannot be right, or ""."""
+        try:
+            return self._book.hear(silo_id, _about_ledgers(reply))
+        except (CodecError, LedgerError) as error:
+            return f"{type(error).__name__}: {error}"
+
+    def _collect(self, silo_id: str, reply: Message) -> list[str]:
+        try:
+            return self._book.collect(silo_id, _about_ledgers(reply))
+        except CodecError:
+            return []
 
     def _misfit(self, update: PrivateUpdate, request: RoundRequest, silo_id: str) -> str:
         wanted = (silo_id, request.plan_digest, request.kind, request.round_num, request.attempt)
@@ -223,3 +268,7 @@ class Coordinator:
                 f"{stage}: {present} silos answered, the plan needs {self._plan.cohort.n_min}"
                 + (f" ({reasons})" if reasons else "")
             )
+
+
+def _about_ledgers(reply: Message | None) -> bytes:
+    return codec.from_message(reply.content)[1] if reply is not None else b""

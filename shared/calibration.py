@@ -8,14 +8,13 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import accumulate, pairwise
 
 from dp_accounting.rdp import RdpAccountant
 
 from .errors import ConfigError
 from .privacy import accountant
 from .privacy.events import EVERYBODY, Mechanism, PrivacyEvent
-from .privacy.plan import GRID, SHARES_TOTAL, Cohort, RunPlan, Trust
+from .privacy.plan import GRID, Cohort, RunPlan, Trust
 
 CLOSE = 0.999
 """A calibrated plan costs at least this part of its target."""
@@ -94,12 +93,10 @@ def plan_releases(
 
     mu = calibrate(epsilon, target_delta, mechanisms, _left(epsilon, target_delta, spent))
     each = [(s, stddev(s, mu)) for s in statistics for _ in range(s.rounds)]
-    shares = _to_ppm([s.share / total / s.rounds for s, _ in each])
     return tuple(
         PrivacyEvent(
             kind=statistic.kind,
             round_num=round_num,
-            share_ppm=share_ppm,
             dim=statistic.dim,
             sens_grid=grid,
             stddev_grid=noise,
@@ -107,19 +104,8 @@ def plan_releases(
             sampling_ppm=statistic.sampling_ppm,
             steps=statistic.steps,
         )
-        for round_num, ((statistic, noise), share_ppm) in enumerate(
-            zip(each, shares, strict=True), start=1
-        )
+        for round_num, (statistic, noise) in enumerate(each, start=1)
     )
-
-
-def _to_ppm(shares: Sequence[float]) -> list[int]:
-    """Return whole parts per million that sum to a million, none of them 0."""
-    ends = [round(part * SHARES_TOTAL) for part in accumulate(shares)]
-    parts = [stop - start for start, stop in pairwise([0, *ends])]
-    if ends[-1] != SHARES_TOTAL or min(parts) < 1:
-        raise ConfigError("a release gets less than a millionth of the budget")
-    return parts
 
 
 def _left(epsilon: float, target_delta: float, spent: tuple[Mechanism, ...]) -> float:

@@ -167,13 +167,18 @@ def decode(blob: bytes, record_type: type[R], shapes: Shapes) -> R:
     return record_type(**parts)
 
 
-def to_message(blob: bytes) -> RecordDict:
-    """Return encoded bytes as the content of a Flower message."""
-    return RecordDict({_FLOWER_KEY: ConfigRecord({"record": blob})})
+def to_message(blob: bytes, ledger: bytes = b"") -> RecordDict:
+    """Return encoded bytes as the content of a Flower message.
+
+    Args:
+        blob: an encoded record.
+        ledger: an encoded `Call` or `Testimony` that goes along with it.
+    """
+    return RecordDict({_FLOWER_KEY: ConfigRecord({"record": blob, "ledger": ledger})})
 
 
-def from_message(content: RecordDict) -> bytes:
-    """Return the encoded bytes in a Flower message.
+def from_message(content: RecordDict) -> tuple[bytes, bytes]:
+    """Return the encoded record in a Flower message, and what goes along about ledgers.
 
     Raises:
         CodecError: the message holds anything else.
@@ -182,10 +187,10 @@ def from_message(content: RecordDict) -> bytes:
     record = records.get(_FLOWER_KEY)
     if set(records) != {_FLOWER_KEY} or not isinstance(record, ConfigRecord):
         raise CodecError(f"message holds {sorted(records)}, expected only {_FLOWER_KEY!r}")
-    blob = record.get("record")
-    if set(record) != {"record"} or not isinstance(blob, bytes):
-        raise CodecError("message must hold one field 'record' of bytes")
-    return blob
+    blob, ledger = record.get("record"), record.get("ledger")
+    if len(record) > 2 or not (isinstance(blob, bytes) and isinstance(ledger, bytes)):  # noqa: PLR2004
+        raise CodecError("message must hold two fields of bytes, 'record' and 'ledger'")
+    return blob, ledger
 
 
 def _read_header(blob: bytes) -> tuple[dict[str, Any], int]:

@@ -7,9 +7,9 @@ FondacoError
 ├── RoundError           a federated round that could not be completed
 ├── ModelError           a model artefact that is damaged or does not fit
 └── PrivacyError
-    ├── BudgetError      a release that the plan's budget does not cover
     ├── LedgerError      a ledger that is damaged, locked or not ours
-    └── RefusalError     a request that the plan does not allow
+    └── RefusalError     a request that the plan or its owner does not allow
+        └── BudgetError  a release that the plan's or the owner's budget does not cover
 """
 
 
@@ -41,13 +41,24 @@ class PrivacyError(FondacoError):
     """Base of everything the trusted core refuses."""
 
 
-class BudgetError(PrivacyError):
-    """A release that the plan's budget does not cover."""
-
-
 class LedgerError(PrivacyError):
     """A ledger that is damaged, locked or not ours."""
 
 
 class RefusalError(PrivacyError):
-    """A request that the plan does not allow."""
+    """A request that the plan or its owner does not allow.
+
+    Attributes:
+        code: the reason in one word, as the ledger's REFUSAL record names it.
+    """
+
+    def __init__(self, text: str, code: str = "refused") -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class BudgetError(RefusalError):
+    """A release that the plan's or the owner's budget does not cover."""
+
+    def __init__(self, text: str, code: str = "budget") -> None:
+        super().__init__(text, code)

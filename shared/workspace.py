@@ -1,6 +1,7 @@
 """Where a simulation keeps what both ends read: plan, catalogue, silos, seed."""
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -18,8 +19,9 @@ class Workspace:
 
     `plan.json`, `catalogue.json` and `run.json` are written once by `prepare`; `silos/` holds
     each silo's data (only where processes other than the simulation's need it, or with
-    `--keep-silos`), `ledgers/` each silo's ledger, `checkpoints/` the finished rounds,
-    `model.safetensors` the global model.
+    `--keep-silos`), `ledgers/` each silo's ledger, `witness/` the coordinator's replicas of them
+    and their co-signed heads, `checkpoints/` the finished rounds, `model.safetensors` the global
+    model.
     """
 
     folder: Path
@@ -33,6 +35,11 @@ class Workspace:
     def model(self) -> Path:
         """The global model."""
         return self.folder / "model.safetensors"
+
+    @property
+    def witness(self) -> Path:
+        """What the coordinator knows of the silos' ledgers."""
+        return self.folder / "witness"
 
     def silo(self, silo_id: str) -> Path:
         """The folder of one silo's data and personal model."""
@@ -103,6 +110,22 @@ def write_whole(path: Path, text: str) -> None:
     partial = path.with_suffix(".part")
     partial.write_text(text, encoding="utf-8")
     partial.replace(path)
+
+
+def write_durably(path: Path, blob: bytes) -> None:
+    """Write a file for its owner's eyes that is there, whole, once this returns."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".part")
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(blob)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def _facts(path: Path) -> object:

@@ -1,11 +1,12 @@
 """Scenario + public facts -> RunPlan: what every silo would release, before anything is spent."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from fondaco.shared.calibration import Statistic, filter_budget, gaussian_mu, plan_releases
 from fondaco.shared.catalogue import Catalogue
+from fondaco.shared.chain.keys import COORDINATOR, Identity, key_name
 from fondaco.shared.config import unknown_name
 from fondaco.shared.errors import ConfigError
 from fondaco.shared.features import item_features
@@ -19,14 +20,21 @@ from fondaco.shared.provenance import code_digest
 
 from .scenario import Scenario
 
+NEVER = "9999-12-31"
+"""A simulation's plan does not expire: its digest must be the same tomorrow."""
+
 
 def make_plan(
-    scenario: Scenario, catalogue: Catalogue, n_silos: int, earlier: RunPlan | None = None
+    scenario: Scenario,
+    catalogue: Catalogue,
+    silo_ids: Sequence[str],
+    earlier: RunPlan | None = None,
 ) -> RunPlan:
-    """Return the plan of `scenario` for `n_silos` silos.
+    """Return the plan of `scenario` for these silos.
 
-    Only public facts enter: the scenario, the catalogue, the number of silos, and the plan of
-    a run that this one continues; the scenario's epsilon then covers both.
+    Only public facts enter: the scenario, the catalogue, the silos' names and keys (which a
+    simulation derives from its seed), and the plan of a run that this one continues; the
+    scenario's epsilon then covers both.
 
     Raises:
         ConfigError: a privacy knob is out of range.
@@ -38,7 +46,7 @@ def make_plan(
     sizes = Sizes(n_items=len(catalogue), head=head)
     terms = _resolved(scenario)
     models = {name: t.as_text() for name, t in terms.items()}
-    cohort = Cohort.default(n_silos, scenario.silos.min_present, scenario.silos.t_collude)
+    cohort = Cohort.default(len(silo_ids), scenario.silos.min_present, scenario.silos.t_collude)
     releases = plan_releases(
         (_continued_statistics if earlier else _statistics)(scenario, sizes, terms),
         epsilon=privacy.epsilon,
@@ -67,7 +75,21 @@ def make_plan(
         public=_public_facts(scenario),
         earlier=charged,
         earlier_digest=earlier.digest if earlier else "",
+        expires=NEVER,
+        witnesses=_witnesses(scenario, cohort),
+        roster={silo: _public_key(scenario, key_name(silo)) for silo in silo_ids},
+        coordinator=_public_key(scenario, COORDINATOR),
     )
+
+
+def _public_key(scenario: Scenario, name: str) -> str:
+    return Identity.seeded(scenario.seed, name).public.text()
+
+
+def _witnesses(scenario: Scenario, cohort: Cohort) -> int:
+    """One honest silo among the witnesses is enough, so one more than may collude."""
+    asked = scenario.silos.witnesses or max(2, cohort.t_collude + 1)
+    return min(asked, cohort.n_min - 1)
 
 
 def _check_names_and_shares(scenario: Scenario) -> None:

@@ -20,7 +20,7 @@ from fondaco.shared.errors import ConfigError
 from fondaco.shared.models import MODELS
 from fondaco.shared.models.terms import BUCKET_EDGES, PlannedModels
 from fondaco.shared.privacy.events import EVERYBODY
-from fondaco.shared.privacy.plan import SHARES_TOTAL, RunPlan
+from fondaco.shared.privacy.plan import RunPlan
 
 from .evaluation import Measured
 from .marketplace import Marketplace
@@ -147,7 +147,7 @@ def release_facts(plan: RunPlan) -> list[dict[str, Any]]:
                 "sensitivity": events[0].sens_grid / plan.grid,
                 "sampling_rate": events[0].sampling_ppm / EVERYBODY,
                 "steps": events[0].steps,
-                "share": sum(event.share_ppm for event in events) / SHARES_TOTAL,
+                "share": sum(map(plan.cost, events)) / plan.budget_units,
                 "dim": events[0].dim,
             }
         )
@@ -165,14 +165,14 @@ def model_facts(
         step_ratios: model -> time of a private step over the same step without privacy [1].
     """
     planned = PlannedModels.of_plan(plan)
-    shares: Counter[str] = Counter()
+    costs: Counter[str] = Counter()
     for event in plan.releases:
-        shares[event.kind] += event.share_ppm
+        costs[event.kind] += plan.cost(event)
     weights = dict(zip(planned.parts, outcome.model.fusion.T.tolist(), strict=True))
     return {
         name: {
             "n_params": planned.n_parameters.get(name, MODELS[name].dim(terms, planned.sizes)),
-            "epsilon_share": shares[name] / SHARES_TOTAL,
+            "epsilon_share": costs[name] / plan.budget_units,
             "fusion_weight": [round(float(weight), 4) for weight in weights[name]],
             "train_s": round(outcome.seconds.get(name, 0.0), 3),
             "step_ratio": round(step_ratios[name], 3) if name in step_ratios else None,

@@ -11,14 +11,16 @@ from typing import Any
 from threadpoolctl import threadpool_limits
 
 from fondaco.client import app as client_app
-from fondaco.client.agent import SiloAgent, SiloHome
+from fondaco.client.agent import SiloAgent
 from fondaco.client.dataset import SiloDataset
 from fondaco.client.dataset_files import save_silo
+from fondaco.client.home import SiloHome
 from fondaco.client.state import save_state, serving_facts
 from fondaco.server import app as server_app
 from fondaco.server.app import Job, Outcome
 from fondaco.server.global_model import Artefact, load_global_model
 from fondaco.shared import codec
+from fondaco.shared.chain.keys import COORDINATOR, Identity
 from fondaco.shared.errors import ConfigError, RoundError
 from fondaco.shared.models.published import GlobalParts
 from fondaco.shared.privacy.plan import RunPlan
@@ -138,7 +140,8 @@ def prepare_silos(
 ) -> Prepared:
     """Make the plan for silos that are cut already (a comparison cuts once)."""
     with watch("plan"):
-        plan = make_plan(scenario, market.catalogue, len(silos), earlier.plan if earlier else None)
+        silo_ids = [silo.silo_id for silo in silos]
+        plan = make_plan(scenario, market.catalogue, silo_ids, earlier.plan if earlier else None)
     return Prepared(
         scenario=scenario,
         market=market,
@@ -294,6 +297,7 @@ def _federate(
         workspace=workspace,
         deadline_s=engine.deadline_s,
         progress=progress,
+        identity=Identity.seeded(prepared.scenario.seed, COORDINATOR),
         weights=silo_weights(prepared.scenario.silos, prepared.silo_ids),
         continued=prepared.continued,
     )

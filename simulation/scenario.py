@@ -92,6 +92,9 @@ class SilosConfig:
     where none are given. Never the number of a silo's customers, which is private."""
     t_collude: int = 0
     """Silos that may pool their knowledge with the server; 0 means max(1, a tenth)."""
+    witnesses: int = 0
+    """Other silos that must have co-signed a ledger before its next release; 0 means one more than
+    may collude, at least two."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ import pytest
 
 from fondaco.shared.calibration import Statistic, filter_budget, plan_releases
 from fondaco.shared.catalogue import Catalogue
+from fondaco.shared.chain.keys import COORDINATOR, Identity, key_name
 from fondaco.shared.privacy.plan import GRID, Cohort, RunPlan
 from fondaco.shared.provenance import code_digest
 from fondaco.shared.vocabulary import Vocabulary
@@ -66,8 +67,25 @@ def build_plan(
         public={"split": "2011-09-01"},
         earlier=earlier,
         earlier_digest=earlier_digest,
+        expires="2999-12-31",
     )
     return replace(plan, **changes)
+
+
+def identity_of(silo_id):
+    """Return the key that simulated silos of this name have."""
+    return Identity.seeded(0, key_name(silo_id))
+
+
+def with_roster(n_silos=10, **changes):
+    """Return changes that give a plan keys and witnesses; "north" is the first silo."""
+    silo_ids = ["north", *(f"silo-{num}" for num in range(2, n_silos + 1))]
+    return {
+        "roster": {silo: identity_of(silo).public.text() for silo in silo_ids},
+        "coordinator": Identity.seeded(0, COORDINATOR).public.text(),
+        "witnesses": 2,
+        **changes,
+    }
 
 
 def _once(kind, share, dim):
@@ -89,3 +107,19 @@ def make_plan():
 def plan():
     """Popularity of 5 items (a tenth of the budget), then the Gram of 4 (nine tenths)."""
     return build_plan()
+
+
+@pytest.fixture(scope="session")
+def owner():
+    """The key of silo "north"."""
+    return identity_of("north")
+
+
+@pytest.fixture(scope="session")
+def make_owner():
+    return identity_of
+
+
+@pytest.fixture(scope="session")
+def make_roster():
+    return with_roster

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from fondaco.shared.chain.canonical import canonical_json
 from fondaco.shared.errors import ConfigError
-from fondaco.shared.privacy.plan import RunPlan, canonical_json
+from fondaco.shared.privacy.plan import RunPlan
 
 from . import MODELS
 from .base import Array32, IterativeModel, NetworkModel, RoundTerms, Sizes, Terms

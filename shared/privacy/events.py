@@ -30,7 +30,6 @@ class PrivacyEvent:
     Attributes:
         kind: name of the statistic.
         round_num: federated round in which it is released, from 1.
-        share_ppm: its part of the plan's mu squared [parts per million].
         dim: numbers released.
         sens_grid: l2 norm that one customer can add to the sum [grid units].
         stddev_grid: noise of the release that the guarantee rests on [grid units].
@@ -41,7 +40,6 @@ class PrivacyEvent:
 
     kind: str
     round_num: int
-    share_ppm: int
     dim: int
     sens_grid: int
     stddev_grid: int

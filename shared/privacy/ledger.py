@@ -1,51 +1,39 @@
-"""What a silo has promised and spent: an append-only, hash-chained SQLite file.
+"""What a silo has promised and spent: rules over a signed chain of records.
 
 Rules held here, each by a test:
-1. A DEBIT is committed (WAL, synchronous FULL) before the debited number exists outside.
-2. A debit must be in the plan, once per (kind, round, attempt), and fit the filter's budget:
-   an integer comparison inside the transaction that writes it.
-3. No refunds: a crash after a DEBIT leaves it spent. The same request, byte for byte, may be
+1. A DEBIT is committed before the debited number exists outside.
+2. A debit must be in the plan that the owner approved last and that has not expired, once per
+   (kind, round, attempt), and fit both the plan's and the owner's budget: integer comparisons
+   inside the transaction that writes it.
+3. A debit needs a head that the plan's witnesses have co-signed and that covers every earlier
+   release: who rolls a ledger back finds nobody who signs.
+4. No refunds: a crash after a DEBIT leaves it spent. The same request, byte for byte, may be
    retried under it, because nothing left the silo before its RELEASE was written; afterwards
    only the byte-identical blob may be sent again.
-4. Records hold no customer, no count and no seed.
-5. A refused request is written down as REFUSAL.
+5. Records hold no customer, no count and no seed.
+6. A refused request is written down as REFUSAL.
 """
 
 import hashlib
-import json
-import os
-import sqlite3
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from ..errors import BudgetError, ConfigError, LedgerError, RefusalError
+from ..chain.keys import Identity, PublicKey
+from ..chain.notes import Checkpoint, cosigners, is_signed, parse_note
+from ..chain.store import Chain, is_begun
+from ..errors import BudgetError, LedgerError, RefusalError
 from .events import EVERYBODY, MECHANISM, PrivacyEvent
-from .plan import RunPlan, canonical_json
+from .plan import RunPlan
+from .policy import Policy
 
-SCHEMA = 2
-DOMAIN = b"fondaco-ledger-v1\x00"
-GENESIS_PREV = bytes(32)
+SCHEMA = 3
+MAX_REFUSALS = 10_000
+"""Whoever is refused more often is still refused, but no longer fills the disk."""
 
-_TABLES = (
-    """CREATE TABLE records (seq INTEGER PRIMARY KEY, prev BLOB NOT NULL, body TEXT NOT NULL,
-       hash BLOB NOT NULL UNIQUE) STRICT""",
-    """CREATE TRIGGER no_update BEFORE UPDATE ON records
-       BEGIN SELECT raise(ABORT, 'the ledger is append-only'); END""",
-    """CREATE TRIGGER no_delete BEFORE DELETE ON records
-       BEGIN SELECT raise(ABORT, 'the ledger is append-only'); END""",
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Head:
-    """The newest record of a ledger."""
-
-    seq: int
-    digest: str
+Body = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,68 +56,47 @@ class Debit:
 
 
 class Ledger:
-    """One silo's ledger, open for one process; use as a context manager.
+    """One silo's ledger, open for its owner; use as a context manager.
+
+    Args:
+        path: the SQLite file.
+        owner: the key that signs it.
+        plan: what may be debited; None for the owner's own records only.
 
     Raises (all methods):
-        LedgerError: the file is damaged, locked, full or written under another plan.
+        LedgerError: the file is damaged, locked, full or somebody else's.
     """
 
-    def __init__(self, path: Path, plan: RunPlan) -> None:
+    def __init__(self, path: Path, owner: Identity, plan: RunPlan | None = None) -> None:
         """Open an existing ledger and check its whole chain."""
-        if not path.is_file():
-            raise LedgerError(f"{path} is no ledger; create it before the first round")
-        self._path = path
+        self._chain = Chain(path, owner)
         self._plan = plan
-        self._db = _connect(path)
-        self._records = list(verify_chain(self._db, path))
-        genesis = self._records[0]
-        self.silo_id = str(genesis["silo_id"])
-        if genesis.get("schema") != SCHEMA:
-            self._db.close()
+        genesis = self._chain.bodies[0]
+        self.silo_id = str(genesis.get("silo_id"))
+        if (genesis["type"], genesis.get("schema")) != ("GENESIS", SCHEMA):
+            self.close()
             raise LedgerError(
                 f"{path} has schema {genesis.get('schema')}; this code reads {SCHEMA}"
             )
-        planned = [r["plan_digest"] for r in self._records if r["type"] == "PLAN"]
-        if not planned or planned[-1] != plan.digest:
-            self._db.close()
-            raise LedgerError(f"{path} was opened for another plan than {plan.digest[:19]}")
 
     @classmethod
-    def create(cls, path: Path, silo_id: str, plan: RunPlan) -> Self:
-        """Create a ledger with its GENESIS and PLAN records, and open it.
+    def open_or_create(
+        cls, path: Path, silo_id: str, owner: Identity, plan: RunPlan | None = None
+    ) -> Self:
+        """Open the ledger at `path`, beginning it with GENESIS if it has no records yet.
 
-        A file left half-made by a crash holds no records and is started again.
+        A simulation is its own owner: its plan is approved here.
         """
-        path.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-        db = _connect(path)
-        with _transaction(db, path):
-            if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                raise LedgerError(f"{path} exists already; a budget is never started afresh")
-            for statement in _TABLES:
-                db.execute(statement)
-            _append(db, {"type": "GENESIS", "schema": SCHEMA, "silo_id": silo_id})
-            _append(db, _plan_body(plan))
-        db.close()
-        _sync_folder(path.parent)
-        return cls(path, plan)
-
-    @classmethod
-    def open_or_create(cls, path: Path, silo_id: str, plan: RunPlan) -> Self:
-        """Open the ledger at `path`, creating it if it has no records yet."""
-        if path.is_file() and path.stat().st_size:
-            db = _connect(path)
-            empty = not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-            db.close()
-            if not empty:
-                return cls(path, plan)._owned_by(silo_id)
-        return cls.create(path, silo_id, plan)
-
-    def _owned_by(self, silo_id: str) -> Self:
-        if self.silo_id != silo_id:
-            self._db.close()
-            raise LedgerError(f"{self._path} belongs to another silo than {silo_id!r}")
-        return self
+        if not is_begun(path):
+            genesis = {"type": "GENESIS", "schema": SCHEMA, "silo_id": silo_id}
+            Chain.create(path, owner, [{**genesis, "key": owner.public.text()}]).close()
+        ledger = cls(path, owner, plan)
+        if ledger.silo_id != silo_id:
+            ledger.close()
+            raise LedgerError(f"{path} belongs to another silo than {silo_id!r}")
+        if plan is not None and plan.mode == "simulation" and not ledger._chain.of_type("PLAN"):
+            ledger.approve(plan)
+        return ledger
 
     def __enter__(self) -> Self:
         return self
@@ -139,23 +106,79 @@ class Ledger:
 
     def close(self) -> None:
         """Close the file."""
-        self._db.close()
+        self._chain.close()
 
-    def records(self) -> tuple[Mapping[str, Any], ...]:
+    @property
+    def chain(self) -> Chain:
+        """The signed records themselves, to be exported, witnessed or taken back."""
+        return self._chain
+
+    def records(self) -> tuple[Body, ...]:
         """Return every record's body, oldest first."""
-        return tuple(self._records)
-
-    def head(self) -> Head:
-        """Return number and hash of the newest record."""
-        seq, digest = _head(self._db)
-        return Head(seq=seq, digest=f"sha256:{digest.hex()}")
+        return tuple(self._chain.bodies)
 
     def spent_units(self) -> int:
-        """Return what this plan's debits have taken from its budget [1e-9 RDP]."""
-        debits = (r for r in self._records if r["type"] == "DEBIT")
-        return sum(r["cost"] for r in debits if r["plan_digest"] == self._plan.digest)
+        """Return what the plan's debits have taken from its budget [1e-9 RDP]."""
+        digest = self._agreed().digest
+        return sum(r["cost"] for r in self._chain.of_type("DEBIT") if r["plan_digest"] == digest)
 
-    def debit(self, kind: str, round_num: int, attempt: int = 1, *, request: str) -> Debit:
+    def approve(self, plan: RunPlan, *, approved: int = 1, reason: str = "") -> None:
+        """Sign `plan`, from now on the only one, or withdraw from it (`approved` = 0).
+
+        Raises:
+            RefusalError: the owner's policy does not allow it.
+        """
+        if approved and (policy := self.policy()) is not None:
+            policy.check_plan(plan)
+        epsilons = {name: f"{value:.6f}" for name, value in plan.epsilons().items()}
+        simulated = plan.mode == "simulation"
+        self._append(
+            {
+                "type": "PLAN",
+                "plan_digest": plan.digest,
+                "plan": asdict(plan),
+                "approved": approved,
+                "reason": reason,
+                "claims": "none (simulation)" if simulated else "as planned",
+                **epsilons,
+            }
+        )
+
+    def adopt(self, policy: Policy) -> None:
+        """Put the owner's limits into force."""
+        if policy != self.policy():
+            terms = {"policy": asdict(policy), "budget_units": policy.budget_units}
+            self._append({"type": "POLICY", **terms})
+
+    def policy(self) -> Policy | None:
+        """Return the limits in force, None if the owner has set none."""
+        adopted = self._chain.of_type("POLICY")
+        return Policy(**adopted[-1]["policy"]) if adopted else None
+
+    def note_erasure(self, n_customers: int) -> None:
+        """Write down that customers were erased: how many, roughly, and never who."""
+        low = 10 ** (len(str(n_customers)) - 1)
+        self._append({"type": "ERASURE", "count": f"{low} to {10 * low - 1}"})
+
+    def note_audit(self, report: bytes, verdict: str, by: str) -> None:
+        """Write down that somebody audited this ledger and what they found."""
+        self._append({"type": "AUDIT", "report": _sha256(report), "verdict": verdict, "by": by})
+
+    def note_cosigned(self, heads: Sequence[Checkpoint]) -> None:
+        """Write down, before the cosignatures leave, which heads of others they are for."""
+        if heads:
+            self._append({"type": "COSIGN", "heads": [head.as_text() for head in heads]})
+
+    def debit(
+        self,
+        kind: str,
+        round_num: int,
+        attempt: int = 1,
+        *,
+        request: str,
+        commit: str = "",
+        witnessed: str = "",
+    ) -> Debit:
         """Pay for one release and return the proof; asking again returns the first proof.
 
         Args:
@@ -163,38 +186,39 @@ class Ledger:
             round_num: federated round.
             attempt: each is paid for.
             request: SHA-256 of the request that the release answers, as `sha256:...`.
+            commit: keyed commitment to private facts of the data.
+            witnessed: this ledger's head as a note, with its witnesses' cosignatures.
 
         Raises:
-            RefusalError: the plan has no such release, or another request was paid for.
+            RefusalError: rules 2 to 4; a REFUSAL record says so.
             BudgetError: what is left does not cover it; a REFUSAL record says so.
         """
-        event = self._plan.event_for(kind, round_num)
-        cost = self._plan.cost(event)
-        with self._writing():
-            known = self._find("DEBIT", kind, round_num, attempt)
-            left = self._plan.budget_units - self.spent_units()
-            if known is None and cost <= left:
-                body = _debit_body(self._plan, event, attempt, cost, left)
-                known = self._write({**body, "request": request})
-        if known is None:
-            self.refuse(kind, round_num, attempt, f"{left} of the budget left, {cost} needed")
-            raise BudgetError(
-                f"{left / self._plan.budget_units:.2f} of the budget left, "
-                f"{kind} in round {round_num} costs {cost / self._plan.budget_units:.2f}; "
-                "a new plan is needed"
-            )
-        if known["request"] != request:
-            raise RefusalError(f"another request for {kind} in round {round_num} was paid for")
-        refused = self._find("REFUSAL", kind, round_num, attempt)
-        if refused is not None and refused["failed"]:
-            raise RefusalError(f"{kind} of round {round_num} failed; it needs a new attempt")
-        done = self._find("RELEASE", kind, round_num, attempt)
+        key = _key(kind, round_num, attempt)
+        try:
+            with self._chain.writing():
+                paid = self._find("DEBIT", key)
+                if paid is None:
+                    body = self._new_debit(key, witnessed)
+                    paid = self._chain.append({**body, "request": request, "commit": commit})
+            if paid["request"] != request:
+                raise RefusalError(
+                    f"another request for {kind} in round {round_num} was paid for",
+                    "other-request",
+                )
+            if any(r["failed"] for r in self._all("REFUSAL", key)):
+                raise RefusalError(
+                    f"{kind} of round {round_num} failed; it needs a new attempt", "failed-before"
+                )
+        except RefusalError as error:
+            self.refuse(kind, round_num, attempt, error)
+            raise
+        done = self._find("RELEASE", key)
         return Debit(
             silo_id=self.silo_id,
-            plan_digest=self._plan.digest,
-            event=event,
+            plan_digest=paid["plan_digest"],
+            event=PrivacyEvent(**paid["event"]),
             attempt=attempt,
-            seq=known["seq"],
+            seq=paid["seq"],
             released=done["blob"] if done else "",
         )
 
@@ -205,179 +229,128 @@ class Ledger:
             BudgetError: another blob was released under this debit.
             LedgerError: this ledger holds no such debit.
         """
-        digest = f"sha256:{hashlib.sha256(blob).hexdigest()}"
-        key = debit.event.kind, debit.event.round_num, debit.attempt
-        with self._writing():
-            paid = self._find("DEBIT", *key)
+        key = _key(debit.event.kind, debit.event.round_num, debit.attempt)
+        with self._chain.writing():
+            paid = self._find("DEBIT", key)
             if paid is None or (paid["seq"], self.silo_id) != (debit.seq, debit.silo_id):
-                raise LedgerError(f"{self._path} holds no such debit, nothing was released")
-            done = self._find("RELEASE", *key)
+                raise LedgerError(f"{self._chain.path} holds no such debit, nothing was released")
+            done = self._find("RELEASE", key)
             if done is None:
-                self._write(
-                    {
-                        "type": "RELEASE",
-                        **_key(*key),
-                        "plan_digest": debit.plan_digest,
-                        "debit_seq": debit.seq,
-                        "blob": digest,
-                        "size_bytes": len(blob),
-                        "rng": rng,
-                    }
+                facts = {"debit_seq": debit.seq, "size_bytes": len(blob), "rng": rng}
+                done = self._chain.append(
+                    {"type": "RELEASE", **self._named(key), **facts, "blob": _sha256(blob)}
                 )
-        if done is not None and done["blob"] != digest:
+        if done["blob"] != _sha256(blob):
             raise BudgetError("another number was released under this debit already")
 
     def refuse(
-        self, kind: str, round_num: int, attempt: int, reason: str, *, failed: int = 0
+        self, kind: str, round_num: int, attempt: int, error: RefusalError, *, failed: int = 0
     ) -> None:
-        """Write down that a request was refused and why (public facts only).
+        """Write down, once, that a request was refused and why (public facts only).
 
         `failed` = 1 closes the attempt: whoever could repeat a computation that fails for some
         data would learn about them.
         """
-        body = {"type": "REFUSAL", **_key(kind, round_num, attempt), "reason": reason}
-        with self._writing():
-            self._write({**body, "plan_digest": self._plan.digest, "failed": failed})
+        key = _key(kind, round_num, attempt)
+        why = {"code": error.code, "failed": failed}
+        with self._chain.writing():
+            known = any(why.items() <= record.items() for record in self._all("REFUSAL", key))
+            if not known and (failed or len(self._chain.of_type("REFUSAL")) < MAX_REFUSALS):
+                reason = {"type": "REFUSAL", "reason": str(error)}
+                self._chain.append({**reason, **self._named(key), **why})
 
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Run the body in one transaction; what it wrote is forgotten if it is not kept."""
-        known = len(self._records)
-        try:
-            with _transaction(self._db, self._path):
-                self._catch_up()
-                yield
-        except BaseException:
-            del self._records[known:]
-            raise
-
-    def _catch_up(self) -> None:
-        """Read records that another connection appended since we looked."""
-        rows = self._db.execute(
-            "SELECT body FROM records WHERE seq > ? ORDER BY seq", (len(self._records),)
-        )
-        self._records.extend(json.loads(body) for (body,) in rows)
-
-    def _find(self, kind: str, name: str, round_num: int, attempt: int) -> dict[str, Any] | None:
-        wanted = {"type": kind, **_key(name, round_num, attempt), "plan_digest": self._plan.digest}
-        matches = [r for r in self._records if wanted.items() <= r.items()]
-        return max(matches, key=lambda r: int(r.get("failed", 0)), default=None)
-
-    def _write(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        written = _append(self._db, body)
-        self._records.append(written)
-        return written
-
-
-def verify_chain(db: sqlite3.Connection, path: Path) -> Iterator[dict[str, Any]]:
-    """Yield every record's body after checking numbering, links and hashes.
-
-    Raises:
-        LedgerError: naming the first record that does not fit.
-    """
-    expected_seq, expected_prev = 1, GENESIS_PREV
-    try:
-        rows = db.execute("SELECT seq, prev, body, hash FROM records ORDER BY seq").fetchall()
-    except sqlite3.DatabaseError as error:
-        raise LedgerError(f"{path} cannot be read as a ledger: {error}") from error
-    for seq, prev, body, digest in rows:
-        sound = (
-            seq == expected_seq and prev == expected_prev and digest == _hash(prev, body.encode())
-        )
-        if not sound or json.loads(body)["seq"] != seq:
-            raise LedgerError(
-                f"{path} is damaged at record {expected_seq}; restore it, do not edit"
+    def _new_debit(self, key: Body, witnessed: str) -> dict[str, Any]:
+        """Return the body of a debit that rules 2 and 3 allow."""
+        plan, now = self._agreed(), datetime.now(UTC)
+        event = plan.event_for(key["kind"], key["round_num"])
+        if not plan.allows(now.date()):
+            raise RefusalError(f"the plan expired after {plan.expires}", "expired")
+        self._check_witnessed(plan, witnessed)
+        cost, left = plan.cost(event), plan.budget_units - self.spent_units()
+        if cost > left:
+            whole = float(plan.target_epsilon) / plan.budget_units
+            raise BudgetError(
+                f"{left * whole:.2f} of {plan.target_epsilon} left, {event.kind} in round "
+                f"{event.round_num} costs {cost * whole:.2f}; a new plan is needed"
             )
-        yield json.loads(body)
-        expected_seq, expected_prev = seq + 1, digest
-    if expected_seq == 1:
-        raise LedgerError(f"{path} holds no records")
+        policy = self.policy()
+        if policy is not None:
+            policy.check_year(policy.cost(event), self._chain.of_type("DEBIT"), now)
+        return {
+            "type": "DEBIT",
+            **self._named(key),
+            "unit": plan.unit,
+            "adjacency": plan.adjacency,
+            "mechanism": MECHANISM,
+            "event": asdict(event),
+            "grid": plan.grid,
+            "sampling": "none" if event.sampling_ppm == EVERYBODY else "poisson",
+            "n_min": plan.cohort.n_min,
+            "t_collude": plan.cohort.t_collude,
+            "order": plan.order,
+            "cost": cost,
+            "left": left - cost,
+            "budget": plan.budget_units,
+            "policy_cost": policy.cost(event) if policy else 0,
+            "witnessed": witnessed,
+        }
 
+    def _agreed(self) -> RunPlan:
+        """Return the plan, which must be the one that was approved last."""
+        newest = self._chain.of_type("PLAN")[-1:]
+        plan = self._plan
+        if plan is None or not newest or newest[0]["plan_digest"] != plan.digest:
+            raise RefusalError("the owner has not approved this plan", "not-approved")
+        if not newest[0]["approved"]:
+            raise RefusalError(f"the owner has left: {newest[0]['reason']}", "left")
+        return plan
 
-def _plan_body(plan: RunPlan) -> dict[str, Any]:
-    epsilons = plan.epsilons()
-    return {
-        "type": "PLAN",
-        "plan_digest": plan.digest,
-        "plan": json.loads(plan.to_json()),
-        "claims": "none (simulation)" if plan.mode == "simulation" else "as planned",
-        **{name: f"{value:.6f}" for name, value in epsilons.items()},
-    }
+    def _check_witnessed(self, plan: RunPlan, note: str) -> None:
+        if not plan.witnesses:
+            return
+        try:
+            head, _ = parse_note(note)
+            mine = PublicKey.from_text(plan.roster[self.silo_id])
+            signed = is_signed(note, mine)
+        except (LedgerError, KeyError):
+            raise RefusalError(
+                "no co-signed head of this ledger came along", "not-witnessed"
+            ) from None
+        if signed and head.origin == mine.name and head.size > len(self._chain.bodies):
+            raise RefusalError(
+                f"this ledger once had {head.size} records and has {len(self._chain.bodies)}; "
+                "restore it or take its records back from a peer",
+                "behind",
+            )
+        keys = [PublicKey.from_text(text) for text in plan.roster.values()]
+        others = cosigners(note, keys) - {mine.name}
+        central = cosigners(note, [PublicKey.from_text(plan.coordinator)])
+        released = max((r["seq"] for r in self._chain.of_type("RELEASE")), default=1)
+        sound = signed and head.root == self._chain.root_at(head.size) and head.size >= released
+        if not (sound and central and len(others) >= plan.witnesses):
+            raise RefusalError(
+                f"{len(others)} of {plan.witnesses} witnesses co-signed what this ledger released",
+                "not-witnessed",
+            )
 
+    def _all(self, kind: str, key: Body) -> list[dict[str, Any]]:
+        wanted = self._named(key).items()
+        return [record for record in self._chain.of_type(kind) if wanted <= record.items()]
 
-def _debit_body(
-    plan: RunPlan, event: PrivacyEvent, attempt: int, cost: int, left: int
-) -> dict[str, Any]:
-    return {
-        "type": "DEBIT",
-        **_key(event.kind, event.round_num, attempt),
-        "plan_digest": plan.digest,
-        "unit": plan.unit,
-        "adjacency": plan.adjacency,
-        "mechanism": MECHANISM,
-        "event": asdict(event),
-        "grid": plan.grid,
-        "sampling": "none" if event.sampling_ppm == EVERYBODY else "poisson",
-        "n_min": plan.cohort.n_min,
-        "t_collude": plan.cohort.t_collude,
-        "order": plan.order,
-        "cost": cost,
-        "left": left - cost,
-        "budget": plan.budget_units,
-    }
+    def _find(self, kind: str, key: Body) -> dict[str, Any] | None:
+        return next(iter(self._all(kind, key)), None)
+
+    def _named(self, key: Body) -> dict[str, Any]:
+        return {**key, "plan_digest": self._plan.digest if self._plan else ""}
+
+    def _append(self, body: Body) -> None:
+        with self._chain.writing():
+            self._chain.append(body)
 
 
 def _key(kind: str, round_num: int, attempt: int) -> dict[str, Any]:
     return {"kind": kind, "round_num": round_num, "attempt": attempt}
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    try:
-        db = sqlite3.connect(path, isolation_level=None, timeout=10)
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = FULL")
-    except sqlite3.Error as error:
-        raise LedgerError(f"{path} cannot be opened as a ledger: {error}") from error
-    return db
-
-
-@contextmanager
-def _transaction(db: sqlite3.Connection, path: Path) -> Iterator[None]:
-    """Run the body in one immediate transaction; nothing is kept when it fails."""
-    try:
-        db.execute("BEGIN IMMEDIATE")
-        yield
-        db.execute("COMMIT")
-    except sqlite3.Error as error:
-        raise LedgerError(f"{path} could not be written, nothing was released: {error}") from error
-    finally:
-        if db.in_transaction:
-            db.execute("ROLLBACK")
-
-
-def _head(db: sqlite3.Connection) -> tuple[int, bytes]:
-    row = db.execute("SELECT seq, hash FROM records ORDER BY seq DESC LIMIT 1").fetchone()
-    return (int(row[0]), bytes(row[1])) if row else (0, GENESIS_PREV)
-
-
-def _append(db: sqlite3.Connection, body: Mapping[str, Any]) -> dict[str, Any]:
-    seq, prev = _head(db)
-    stamped = {**body, "seq": seq + 1, "ts": datetime.now(UTC).isoformat(timespec="seconds")}
-    text = canonical_json(stamped)
-    digest = _hash(prev, text.encode())
-    db.execute("INSERT INTO records VALUES (?, ?, ?, ?)", (seq + 1, prev, text, digest))
-    return stamped
-
-
-def _hash(prev: bytes, body: bytes) -> bytes:
-    return hashlib.sha256(DOMAIN + prev + hashlib.sha256(body).digest()).digest()
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    except OSError as error:
-        raise ConfigError(f"{folder} cannot be made durable: {error}") from error
-    finally:
-        os.close(handle)
+def _sha256(blob: bytes) -> str:
+    return f"sha256:{hashlib.sha256(blob).hexdigest()}"

@@ -3,20 +3,23 @@
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import date
 from fractions import Fraction
 from functools import cached_property
 from typing import Any, Literal, get_args
 
+from ..chain.canonical import canonical_json
+from ..chain.keys import PublicKey, key_name
 from ..errors import ConfigError, RefusalError
 from . import accountant
 from .events import EVERYBODY, Mechanism, PrivacyEvent
 
-SCHEMA = 2
+SCHEMA = 3
 GRID = 2**20
 MAX_GRID = 2**24
-SHARES_TOTAL = 1_000_000
 SMALL_COHORT = 5
 MIN_STDDEV_GRID = 100
 MAX_STDDEV_GRID = 2**40
@@ -99,6 +102,10 @@ class RunPlan:
         earlier: what the same customers have been charged already, under the plans of
             `earlier_digest`; the certificate covers it, the budget does not.
         public: further public facts (split dates, declared number of customers), as text.
+        expires: last day on which anything may be debited (ISO, UTC).
+        witnesses: other silos that must have co-signed a ledger's head before its next release.
+        roster: silo id -> public key, of all data owners; empty only without witnesses.
+        coordinator: the coordinator's public key, "" only without witnesses.
 
     Raises:
         ConfigError: a term is unknown to this code, a release carries less noise than its
@@ -127,13 +134,17 @@ class RunPlan:
     public: Mapping[str, str]
     earlier: tuple[PrivacyEvent, ...] = ()
     earlier_digest: str = ""
+    expires: str
+    witnesses: int = 0
+    roster: Mapping[str, str] = field(default_factory=dict)
+    coordinator: str = ""
 
     def __post_init__(self) -> None:
         for name, known in _KNOWN_TERMS.items():
             if getattr(self, name) not in known:
                 raise ConfigError(f"{name}={getattr(self, name)!r} must be one of {known}")
-        _check_shares(self.releases)
         self._check_terms()
+        self._check_witnesses()
         self._check_cost()
         if self.mode == "deploy" and self.trust == "aggregate":
             raise ConfigError(
@@ -146,12 +157,30 @@ class RunPlan:
             _check_ranges(event)
         for event in self.releases:
             self._check_noise(event)
+        if len({(event.kind, event.round_num) for event in self.releases}) != len(self.releases):
+            raise ConfigError("the plan names a release twice")
         if not (self.n_items > 0 and 0 < self.head <= self.n_items):
             raise ConfigError(f"a head of {self.head} of {self.n_items} items is out of range")
         if bool(self.earlier) != bool(self.earlier_digest):
             raise ConfigError("earlier releases and the digest of their plan go together")
         if not all(_is_text(terms) for terms in (*self.models.values(), self.public)):
             raise ConfigError("terms of models and public facts must be text")
+        _read_day(self.expires)
+
+    def _check_witnesses(self) -> None:
+        others = self.cohort.n_min - 1
+        if not 0 <= self.witnesses <= others:
+            raise ConfigError(f"witnesses={self.witnesses} must lie between 0 and {others}")
+        if self.mode == "deploy" and self.witnesses < min(self.cohort.t_collude + 1, others):
+            raise ConfigError(f"witnesses={self.witnesses} could all be colluding silos")
+        if self.mode == "simulation" and not (self.roster or self.witnesses):
+            return
+        keys = {silo: PublicKey.from_text(text) for silo, text in self.roster.items()}
+        if any(key.name != key_name(silo) for silo, key in keys.items()):
+            raise ConfigError("a public key of the roster bears another silo's name")
+        known = {key.raw for key in (*keys.values(), PublicKey.from_text(self.coordinator))}
+        if not len(keys) == self.cohort.n_silos == len(known) - 1:
+            raise ConfigError(f"the roster needs {self.cohort.n_silos} silos with their own keys")
 
     def _check_noise(self, event: PrivacyEvent) -> None:
         if event.sens_grid != self.grid or not 0 < self.grid <= MAX_GRID:
@@ -194,7 +223,11 @@ class RunPlan:
         for event in self.releases:
             if (event.kind, event.round_num) == (kind, round_num):
                 return event
-        raise RefusalError(f"the plan has no release {kind!r} in round {round_num}")
+        raise RefusalError(f"the plan has no release {kind!r} in round {round_num}", "not-in-plan")
+
+    def allows(self, today: date) -> bool:
+        """Return whether anything may still be debited on this day."""
+        return today <= _read_day(self.expires)
 
     def cost(self, event: PrivacyEvent) -> int:
         """Return what `event` takes from the budget [1e-9 RDP]."""
@@ -266,29 +299,10 @@ def _is_text(terms: object) -> bool:
     )
 
 
-def _check_shares(releases: Sequence[PrivacyEvent]) -> None:
-    total = sum(event.share_ppm for event in releases)
-    if total != SHARES_TOTAL or any(event.share_ppm <= 0 for event in releases):
-        raise ConfigError(f"shares of the releases sum to {total} ppm, not {SHARES_TOTAL}")
-    if len({(event.kind, event.round_num) for event in releases}) != len(releases):
-        raise ConfigError("the plan names a release twice")
-
-
-def canonical_json(body: object) -> str:
-    """Return `body` (text, integers, lists, mappings) as RFC 8785 would write it.
-
-    Raises:
-        ConfigError: it holds a float, whose text would depend on the writer.
-    """
-    _refuse_floats(body)
-    return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-
-
-def _refuse_floats(body: object) -> None:
-    if isinstance(body, float):
-        raise ConfigError(f"{body!r} is a float; canonical records hold text and integers only")
-    if isinstance(body, Mapping):
-        body = list(body.values())
-    if isinstance(body, Sequence) and not isinstance(body, str):
-        for part in body:
-            _refuse_floats(part)
+def _read_day(text: str) -> date:
+    if not re.fullmatch(r"\d{4}-\d\d-\d\d", text):
+        raise ConfigError(f"expires={text!r} must be a day such as 2027-01-31")
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise ConfigError(f"expires={text!r} is no day: {error}") from None

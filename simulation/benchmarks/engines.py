@@ -14,10 +14,12 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 
 from fondaco.client import app as client_app
-from fondaco.client.agent import SiloAgent, SiloHome
+from fondaco.client.agent import SiloAgent
+from fondaco.client.home import SiloHome
 from fondaco.server.app import Job, Outcome, run_job
 from fondaco.server.global_model import model_digest
 from fondaco.shared import codec
+from fondaco.shared.chain.keys import COORDINATOR, Identity
 from fondaco.shared.errors import RoundError
 from fondaco.shared.workspace import Workspace
 
@@ -161,6 +163,7 @@ def _timed(prepared: Prepared, federate: Callable[[Job], Outcome]) -> tuple[Outc
             workspace=workspace,
             deadline_s=DEADLINE_S,
             progress=clock,
+            identity=Identity.seeded(prepared.scenario.seed, COORDINATOR),
         )
         outcome = federate(job)
         return outcome, time.perf_counter() - clock.start, clock.first - clock.start

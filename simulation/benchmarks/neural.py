@@ -148,7 +148,8 @@ def _shares(prepared: Prepared) -> dict[str, float]:
     """Kind of release -> its part of the budget."""
     shares: dict[str, float] = {}
     for event in prepared.plan.releases:
-        shares[event.kind] = shares.get(event.kind, 0.0) + event.share_ppm / 1e6
+        spent = prepared.plan.cost(event) / prepared.plan.budget_units
+        shares[event.kind] = shares.get(event.kind, 0.0) + spent
     return shares
 
 

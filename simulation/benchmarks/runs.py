@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fondaco.client import app as client_app
-from fondaco.client.agent import SiloAgent, SiloHome
+from fondaco.client.agent import SiloAgent
+from fondaco.client.home import SiloHome
 from fondaco.server.app import Job, Outcome, run_job
+from fondaco.shared.chain.keys import COORDINATOR, Identity, key_name
 from fondaco.shared.errors import ConfigError
 from fondaco.shared.metrics import evaluate
 from fondaco.shared.models import PublicFacts
@@ -52,8 +54,16 @@ def federate(prepared: Prepared, noise_seed: int) -> Outcome:
     with tempfile.TemporaryDirectory() as folder:
         workspace = Workspace(Path(folder))
         plan, catalogue = prepared.plan, prepared.market.catalogue
+        seed = prepared.scenario.seed
         agents = [
-            SiloAgent(silo, plan, catalogue, SiloHome(workspace.folder, silo.silo_id), noise_seed)
+            SiloAgent(
+                silo,
+                plan,
+                catalogue,
+                SiloHome(workspace.folder, silo.silo_id),
+                noise_seed,
+                identity=Identity.seeded(seed, key_name(silo.silo_id)),
+            )
             for silo in prepared.silos
         ]
         job = Job(
@@ -62,6 +72,7 @@ def federate(prepared: Prepared, noise_seed: int) -> Outcome:
             workspace=workspace,
             deadline_s=DEADLINE_S,
             progress=quiet,
+            identity=Identity.seeded(seed, COORDINATOR),
         )
         app = client_app.make_app(lambda context: agents[int(context.node_config["partition-id"])])
         return run_job(InProcessGrid(app, len(agents)), job)

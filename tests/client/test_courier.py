@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from fondaco.client.agent import SiloAgent, SiloHome
+from fondaco.client.agent import SiloAgent
 from fondaco.client.app import make_app
 from fondaco.client.dataset import Fold, Rows, SiloDataset
+from fondaco.client.home import SiloHome
 from fondaco.server.rounds import Coordinator
 from fondaco.shared import codec
 from fondaco.shared.codec import Shapes

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from fondaco.client import agent as agent_module
-from fondaco.client.agent import SiloAgent, SiloHome
+from fondaco.client.agent import SiloAgent
 from fondaco.client.dataset import Fold, Rows, SiloDataset
+from fondaco.client.home import SiloHome
 from fondaco.shared import codec
 from fondaco.shared.errors import LedgerError, RefusalError
 from fondaco.shared.privacy.ledger import Ledger

@@ -1,0 +1,86 @@
+"""Policy: the owner's own limits over all plans, whoever wrote those."""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from fractions import Fraction
+from typing import Any
+
+from ..errors import BudgetError, ConfigError, RefusalError
+from . import accountant
+from .events import PrivacyEvent
+from .plan import RunPlan
+
+YEAR = timedelta(days=365)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """What an owner allows within any 365 days, as decimal text.
+
+    Attributes:
+        epsilon_per_year: of everything debited, as the RDP filter counts [1].
+        epsilon_if_masking_broke: of any one plan, were each share seen in the clear [1].
+        target_delta: of both [probability].
+        order: Renyi order of the yearly filter, as a fraction "p/q".
+
+    Raises:
+        ConfigError: a limit is out of range.
+    """
+
+    epsilon_per_year: str
+    epsilon_if_masking_broke: str
+    target_delta: str
+    order: str
+
+    def __post_init__(self) -> None:
+        try:
+            limits = float(self.epsilon_per_year), float(self.epsilon_if_masking_broke)
+            sound = 0 < float(self.target_delta) < 1 < Fraction(self.order) and min(limits) > 0
+        except (ValueError, ArithmeticError) as error:
+            raise ConfigError(f"this is no policy: {error}") from None
+        if not (sound and math.isfinite(sum(limits)) and self.budget_units > 0):
+            raise ConfigError(f"a policy of {asdict(self)} leaves no budget at its order")
+
+    @property
+    def budget_units(self) -> int:
+        """What may be spent within 365 days at the policy's order, rounded down [1e-9 RDP]."""
+        rest = accountant.epsilon_at(0, Fraction(self.order), float(self.target_delta))
+        return math.floor((float(self.epsilon_per_year) - rest) * accountant.UNITS_PER_RDP)
+
+    def cost(self, event: PrivacyEvent) -> int:
+        """Return what `event` takes from the yearly budget [1e-9 RDP]."""
+        return accountant.rdp_units(event.joint, Fraction(self.order))
+
+    def check_plan(self, plan: RunPlan) -> None:
+        """Hold a plan against the limits, as if nothing else were spent this year.
+
+        Raises:
+            RefusalError: naming the limit and what the plan would cost.
+        """
+        clear = plan.epsilons()["clear_shares"]
+        if clear > float(self.epsilon_if_masking_broke):
+            raise RefusalError(
+                f"were masking broken, this plan would cost epsilon {clear:.2f}; the policy allows "
+                f"{self.epsilon_if_masking_broke}",
+                "masking-cap",
+            )
+        self.check_year(sum(map(self.cost, plan.releases)), [], datetime.max)
+
+    def check_year(self, cost: int, debits: Iterable[Mapping[str, Any]], now: datetime) -> None:
+        """Refuse `cost` [1e-9 RDP] if the year's DEBIT records leave less than that.
+
+        Raises:
+            BudgetError: saying how much is left.
+        """
+        recent = (d for d in debits if now - datetime.fromisoformat(d["ts"]) < YEAR)
+        spent = sum(self.cost(PrivacyEvent(**d["event"])) for d in recent)
+        left = self.budget_units - spent
+        if cost > left:
+            whole = float(self.epsilon_per_year) / self.budget_units
+            raise BudgetError(
+                f"{left * whole:.2f} of the owner's {self.epsilon_per_year} per year left, "
+                f"this costs {cost * whole:.2f}",
+                "policy-budget",
+            )

@@ -16,7 +16,8 @@ from flwr.supercore import telemetry
 from flwr.supercore.task_identity import TaskIdentity
 
 from fondaco.client import app as client_app
-from fondaco.client.agent import SiloAgent, SiloHome
+from fondaco.client.agent import SiloAgent
+from fondaco.client.home import SiloHome
 from fondaco.server import app as server_app
 from fondaco.server.app import Job, Outcome
 from fondaco.server.global_model import model_digest

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fondaco.shared.chain.canonical import canonical_json
 from fondaco.shared.errors import ConfigError, RefusalError
-from fondaco.shared.privacy.plan import Cohort, RunPlan, canonical_json
+from fondaco.shared.privacy.plan import Cohort, RunPlan
 
 
 def _with_event(plan, num=0, **changes):

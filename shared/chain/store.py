@@ -151,6 +151,7 @@ class Chain:
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        path.chmod(0o600)
         db = _connect(path)
         with _transaction(db, path):
             if has_tables(db):

@@ -13,6 +13,7 @@ from fondaco.client.agent import SiloAgent, public_reason
 from fondaco.client.dataset import Fold, Rows, SiloDataset
 from fondaco.client.home import SiloHome
 from fondaco.shared import codec
+from fondaco.shared.chain.keys import Identity, key_name
 from fondaco.shared.codec import Shapes
 from fondaco.shared.errors import (
     BudgetError,
@@ -28,6 +29,8 @@ from fondaco.shared.privacy.contribution import bound_contributions
 from fondaco.shared.privacy.ledger import Ledger
 from fondaco.shared.privacy.noise import NoiseStream
 from fondaco.shared.records import GlobalModel, PrivateUpdate, RoundRequest, SiloStatus
+
+OWNER = Identity.seeded(0, key_name("north"))
 
 PAIRS = [(0, 1), (0, 2), (0, 2), (1, 4), (1, 0), (2, 3)]
 HEAD = np.array([4, 2, 0, 1])
@@ -52,8 +55,8 @@ def _dataset(silo_id="north", pairs=PAIRS):
 def make_agent(catalogue):
     """Return a function: plan, home -> the agent of a silo of three customers."""
 
-    def make(plan, home, dataset=None, seed=None):
-        return SiloAgent(dataset or _dataset(), plan, catalogue, home, seed)
+    def make(plan, home, dataset=None, seed=None, **options):
+        return SiloAgent(dataset or _dataset(), plan, catalogue, home, seed, **options)
 
     return make
 
@@ -88,7 +91,7 @@ def _read(plan, blob, record_type=PrivateUpdate):
 
 
 def _records(plan, home, *types):
-    with Ledger(home.ledger, plan) as ledger:
+    with Ledger(home.ledger, OWNER, plan) as ledger:
         return [r for r in ledger.records() if r["type"] in types]
 
 
@@ -205,7 +208,7 @@ def test_agent_does_not_release_again_when_its_bytes_are_lost(agent, plan, home)
     with pytest.raises(BudgetError, match="bytes are gone"):
         agent.run_round(_request(plan))
     assert len(_records(plan, home, "RELEASE")) == 1
-    assert _records(plan, home, "REFUSAL")[0]["reason"] == "the released bytes are gone"
+    assert _records(plan, home, "REFUSAL")[0]["code"] == "bytes-gone"
 
 
 def test_agent_does_not_send_bytes_that_were_changed(agent, plan, home):
@@ -261,11 +264,15 @@ def test_agent_refuses_a_malformed_request_before_it_opens_the_ledger(agent, pla
     assert not home.ledger.exists()
 
 
-def test_agent_refuses_seeded_noise_outside_of_a_simulation(make_agent, make_plan, home):
-    plan = make_plan(trust="silo", mode="deploy")
-    assert make_agent(plan, home).silo_id == "north"
+def test_agent_refuses_seeded_noise_outside_of_a_simulation(
+    make_agent, make_plan, make_roster, owner, home
+):
+    plan = make_plan(trust="silo", **make_roster(mode="deploy"))
+    assert make_agent(plan, home, identity=owner).silo_id == "north"
     with pytest.raises(RefusalError, match="protects nobody"):
-        make_agent(plan, home, seed=0)
+        make_agent(plan, home, seed=0, identity=owner)
+    with pytest.raises(RefusalError, match="owner's key"):
+        make_agent(plan, home)
 
 
 def test_agent_refuses_a_plan_for_other_code(make_agent, plan, home):
@@ -281,7 +288,7 @@ def test_agent_refuses_statistics_that_it_cannot_compute(make_agent, make_plan, 
 def test_agent_refuses_another_silos_ledger(make_agent, agent, plan, home):
     agent.status()
     other = make_agent(plan, home, _dataset("south"))
-    with pytest.raises(LedgerError, match="another silo"):
+    with pytest.raises(LedgerError, match="another"):
         other.status()
 
 
@@ -296,8 +303,11 @@ def test_agents_answer_has_one_size_whatever_its_customers_did(make_agent, plan,
 def test_agents_status_holds_public_facts(agent, plan, home):
     status = _read(plan, agent.status(), SiloStatus)
     assert (status.silo_id, status.plan_digest) == ("north", plan.digest)
-    with Ledger(home.ledger, plan) as ledger:
-        assert (status.ledger_seq, status.ledger_digest) == (2, ledger.head().digest)
+    with Ledger(home.ledger, OWNER, plan) as ledger:
+        assert (status.ledger_seq, status.ledger_digest) == (
+            2,
+            f"sha256:{ledger.chain.head.root.hex()}",
+        )
 
 
 def test_agent_takes_over_the_global_model_and_clears_its_outbox(agent, plan, home):

@@ -1,5 +1,7 @@
 """The ClientApp between Flower and the agent: what it lets through in both directions."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,9 @@ from fondaco.client.app import make_app
 from fondaco.client.dataset import Fold, Rows, SiloDataset
 from fondaco.client.home import SiloHome
 from fondaco.server.rounds import Coordinator
+from fondaco.server.witness import WitnessBook
 from fondaco.shared import codec
+from fondaco.shared.chain.keys import COORDINATOR, Identity
 from fondaco.shared.codec import Shapes
 from fondaco.shared.errors import DataError
 from fondaco.simulation.grid import InProcessGrid
@@ -56,7 +60,10 @@ def _ask(grid, message_type, blob=b""):
 
 
 def _coordinator(grid, plan):
-    return Coordinator(grid, plan, Shapes.of_plan(plan), deadline_s=10, progress=lambda *news: None)
+    book = WitnessBook(Path("unused"), plan, Identity.seeded(0, COORDINATOR))
+    return Coordinator(
+        grid, plan, Shapes.of_plan(plan), deadline_s=10, progress=lambda *news: None, book=book
+    )
 
 
 def test_courier_brings_every_agents_release_to_the_coordinator(grid, plan):
@@ -87,7 +94,7 @@ def test_courier_carries_the_reason_of_a_refusal(grid):
 
 
 def test_nothing_on_the_wire_or_in_the_ledger_names_a_customer(grid, plan, tmp_path):
-    blobs = [codec.from_message(_ask(grid, "query.status").content)]
+    blobs = [codec.from_message(_ask(grid, "query.status").content)[0]]
     coordinator = _coordinator(grid, plan)
     coordinator.collect(coordinator.roll_call(), plan.releases[0])
     files = [path for path in tmp_path.rglob("*") if path.is_file()]

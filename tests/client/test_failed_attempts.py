@@ -10,9 +10,12 @@ from fondaco.client.agent import SiloAgent
 from fondaco.client.dataset import Fold, Rows, SiloDataset
 from fondaco.client.home import SiloHome
 from fondaco.shared import codec
+from fondaco.shared.chain.keys import Identity, key_name
 from fondaco.shared.errors import LedgerError, RefusalError
 from fondaco.shared.privacy.ledger import Ledger
 from fondaco.shared.records import RoundRequest
+
+OWNER = Identity.seeded(0, key_name("north"))
 
 NOTHING = np.empty(0, dtype=np.int64)
 
@@ -71,7 +74,7 @@ def _request(plan, attempt=1):
 
 
 def _records(plan, home, *types):
-    with Ledger(home.ledger, plan) as ledger:
+    with Ledger(home.ledger, OWNER, plan) as ledger:
         return [r for r in ledger.records() if r["type"] in types]
 
 

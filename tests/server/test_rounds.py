@@ -1,5 +1,6 @@
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,8 +8,10 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
 from fondaco.server.rounds import Coordinator
+from fondaco.server.witness import WitnessBook
 from fondaco.shared import codec
 from fondaco.shared.calibration import Statistic
+from fondaco.shared.chain.keys import COORDINATOR, Identity
 from fondaco.shared.codec import Shapes
 from fondaco.shared.errors import RoundError
 from fondaco.shared.models import MODELS, Sizes
@@ -48,7 +51,7 @@ class _Silo:
         )
 
     def answer(self, message, make):
-        blob = codec.from_message(message.content)
+        blob = codec.from_message(message.content)[0]
         self.asked.append(blob)
         return Message(codec.to_message(codec.encode(make(blob))), reply_to=message)
 
@@ -104,7 +107,10 @@ def heard():
 
 def _coordinator(grid, plan, *, deadline_s=60, progress=lambda *news: None, **options):
     shapes = Shapes.of_plan(plan)
-    return Coordinator(grid, plan, shapes, deadline_s=deadline_s, progress=progress, **options)
+    book = WitnessBook(Path("unused"), plan, Identity.seeded(0, COORDINATOR))
+    return Coordinator(
+        grid, plan, shapes, deadline_s=deadline_s, progress=progress, book=book, **options
+    )
 
 
 @pytest.fixture

@@ -9,11 +9,14 @@ from fondaco.client.dataset_files import load_silo
 from fondaco.client.state import open_state
 from fondaco.server.app import Outcome
 from fondaco.server.global_model import model_digest
+from fondaco.shared.chain.keys import Identity, key_name
 from fondaco.shared.errors import ConfigError, RoundError
 from fondaco.shared.privacy.ledger import Ledger
 from fondaco.shared.workspace import Workspace
 from fondaco.simulation import ray_engine
 from fondaco.simulation import run as runs
+
+OWNER = Identity.seeded(0, key_name("north"))
 
 UNSTABLE = ("machine", "timings_s", "peak_rss_bytes")
 
@@ -28,7 +31,7 @@ def _records(folder, plan):
     """Type of every record of every ledger, in order."""
     found = {}
     for path in sorted((folder / "ledgers").glob("*.db")):
-        with Ledger(path, plan) as ledger:
+        with Ledger(path, OWNER, plan) as ledger:
             found[path.stem] = [record["type"] for record in ledger.records()]
     return found
 

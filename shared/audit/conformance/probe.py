@@ -22,7 +22,7 @@ from ...privacy.noise import NoiseStream
 from ...privacy.plan import GRID, Cohort, RunPlan, Trust
 from ...privacy.release import PrivateUpdate, release, release_steps
 
-RATE_PPM = 400_000
+RATE_PPM = 150_000
 DELTA = "1e-06"
 N_ITEMS, HEAD = 16_384, 48
 STEPS_DIM, N_STEPS = 4096, 4

@@ -2,7 +2,10 @@
 
 import pytest
 
+from fondaco.shared.chain.keys import Identity, key_name
 from fondaco.shared.privacy.ledger import Ledger
+
+OWNER = Identity.seeded(0, key_name("north"))
 
 
 @pytest.fixture
@@ -12,5 +15,5 @@ def path(tmp_path):
 
 @pytest.fixture
 def ledger(path, plan):
-    with Ledger.create(path, "north", plan) as opened:
+    with Ledger.open_or_create(path, "north", OWNER, plan) as opened:
         yield opened

@@ -53,7 +53,6 @@ def _event(stddev, sens=2**20, **changes):
     event = PrivacyEvent(
         kind="popularity",
         round_num=1,
-        share_ppm=10**6,
         dim=1,
         sens_grid=sens,
         stddev_grid=stddev,

@@ -7,9 +7,13 @@ from dataclasses import replace
 import pytest
 
 from fondaco.shared.calibration import Statistic
+from fondaco.shared.chain import store
+from fondaco.shared.chain.keys import Identity, key_name
 from fondaco.shared.errors import BudgetError, LedgerError, RefusalError
 from fondaco.shared.privacy import ledger as ledger_module
 from fondaco.shared.privacy.ledger import Ledger
+
+OWNER = Identity.seeded(0, key_name("north"))
 
 ASKED = "sha256:asked"
 
@@ -67,7 +71,8 @@ def test_attempts_pay_each_and_take_from_the_other_releases(ledger, plan):
 def test_debit_refuses_what_the_plan_does_not_hold(ledger):
     with pytest.raises(RefusalError):
         ledger.debit("gram", 1, request=ASKED)
-    assert _types(ledger) == ["GENESIS", "PLAN"]
+    assert _types(ledger) == ["GENESIS", "PLAN", "REFUSAL"]
+    assert ledger.records()[-1]["code"] == "not-in-plan"
 
 
 def test_debit_asked_again_is_the_same_and_costs_nothing(ledger):
@@ -87,11 +92,12 @@ def test_debit_never_serves_another_request(ledger, path, plan, released):
     if released:
         ledger.record_release(debit, b"blob", "test")
     before = ledger.records()
-    with Ledger(path, plan) as again:
+    with Ledger(path, OWNER, plan) as again:
         for opened in (ledger, again):
             with pytest.raises(RefusalError, match="another request for popularity in round 1"):
                 opened.debit("popularity", 1, request="sha256:other")
-    assert ledger.records() == before
+    assert ledger.records()[:-1] == before
+    assert ledger.records()[-1]["code"] == "other-request"
 
 
 def test_another_attempt_may_answer_another_request(ledger):
@@ -101,7 +107,7 @@ def test_another_attempt_may_answer_another_request(ledger):
 
 def test_debit_without_release_may_be_completed_after_a_restart(ledger, path, plan):
     first = ledger.debit("popularity", 1, request=ASKED)
-    with Ledger(path, plan) as again:
+    with Ledger(path, OWNER, plan) as again:
         debit = again.debit("popularity", 1, request=ASKED)
         assert (debit.seq, debit.released) == (first.seq, "")
         again.record_release(debit, b"blob", "test")
@@ -126,7 +132,7 @@ def test_release_names_its_debit_blob_and_source_of_noise(ledger):
 
 
 def test_release_without_a_debit_is_refused(ledger, tmp_path, plan):
-    with Ledger.create(tmp_path / "other.db", "north", plan) as other:
+    with Ledger.open_or_create(tmp_path / "other.db", "north", OWNER, plan) as other:
         debit = other.debit("popularity", 1, request=ASKED)
     with pytest.raises(LedgerError, match="no such debit"):
         ledger.record_release(debit, b"blob", "test")
@@ -141,7 +147,7 @@ def test_release_under_a_forged_debit_is_refused(ledger, change):
 
 
 def test_two_connections_share_one_budget(ledger, path, plan):
-    with Ledger(path, plan) as other:
+    with Ledger(path, OWNER, plan) as other:
         assert (
             other.debit("popularity", 1, request=ASKED).seq
             == ledger.debit("popularity", 1, request=ASKED).seq
@@ -149,11 +155,11 @@ def test_two_connections_share_one_budget(ledger, path, plan):
         other.debit("gram", 2, request=ASKED)
         with pytest.raises(BudgetError):
             ledger.debit("popularity", 1, attempt=2, request=ASKED)
-    assert ledger.head().seq == len(ledger.records()) == 5
+    assert ledger.chain.head.size == len(ledger.records()) == 5
 
 
 def test_two_connections_release_one_blob_under_one_debit(ledger, path, plan):
-    with Ledger(path, plan) as other:
+    with Ledger(path, OWNER, plan) as other:
         mine, theirs = (
             ledger.debit("popularity", 1, request=ASKED),
             other.debit("popularity", 1, request=ASKED),
@@ -164,7 +170,7 @@ def test_two_connections_release_one_blob_under_one_debit(ledger, path, plan):
 
 
 def test_writer_that_never_ends_is_an_error_and_not_a_release(ledger, path, plan):
-    ledger._db.execute("PRAGMA busy_timeout = 50")
+    ledger.chain._db.execute("PRAGMA busy_timeout = 50")
     with closing(sqlite3.connect(path, isolation_level=None)) as hog:
         hog.execute("BEGIN IMMEDIATE")
         with pytest.raises(LedgerError, match="locked"):
@@ -173,13 +179,13 @@ def test_writer_that_never_ends_is_an_error_and_not_a_release(ledger, path, plan
 
 
 def test_failed_write_is_forgotten_and_not_taken_for_a_debit(ledger, monkeypatch):
-    write = ledger_module._append
+    write = store._insert
 
-    def append_and_fail(db, body):
-        write(db, body)
+    def insert_and_fail(db, record):
+        write(db, record)
         raise sqlite3.OperationalError("disk I/O error")
 
-    monkeypatch.setattr(ledger_module, "_append", append_and_fail)
+    monkeypatch.setattr(store, "_insert", insert_and_fail)
     with pytest.raises(LedgerError, match="nothing was released"):
         ledger.debit("popularity", 1, request=ASKED)
     monkeypatch.undo()
@@ -190,7 +196,7 @@ def test_failed_write_is_forgotten_and_not_taken_for_a_debit(ledger, monkeypatch
 def test_debit_says_how_customers_were_sampled(tmp_path, make_plan):
     coins = Statistic(kind="popularity", share=1, dim=5, rounds=2, sampling_ppm=500_000, steps=3)
     plan = make_plan([coins], epsilon=8.0, trust="silo")
-    with Ledger.create(tmp_path / "coins.db", "north", plan) as ledger:
+    with Ledger.open_or_create(tmp_path / "coins.db", "north", OWNER, plan) as ledger:
         ledger.debit("popularity", 2, request=ASKED)
         record = ledger.records()[-1]
     assert record["sampling"] == "poisson"
@@ -212,13 +218,13 @@ def test_records_hold_no_customer_count_or_seed(ledger):
 
 def _fail(ledger, attempt=1):
     ledger.debit("popularity", 1, attempt, request=ASKED)
-    ledger.refuse("popularity", 1, attempt, "the computation failed", failed=1)
+    ledger.refuse("popularity", 1, attempt, RefusalError("it failed", "failed"), failed=1)
 
 
 def test_failed_computation_closes_its_attempt(ledger, path, plan):
     _fail(ledger)
     spent = ledger.spent_units()
-    with Ledger(path, plan) as again:
+    with Ledger(path, OWNER, plan) as again:
         for opened in (ledger, again):
             with pytest.raises(RefusalError, match="new attempt"):
                 opened.debit("popularity", 1, request=ASKED)
@@ -227,7 +233,7 @@ def test_failed_computation_closes_its_attempt(ledger, path, plan):
 
 
 def test_failed_computation_is_seen_by_a_connection_that_was_open_before(ledger, path, plan):
-    with Ledger(path, plan) as other:
+    with Ledger(path, OWNER, plan) as other:
         _fail(ledger)
         with pytest.raises(RefusalError, match="new attempt"):
             other.debit("popularity", 1, request=ASKED)
@@ -236,7 +242,9 @@ def test_failed_computation_is_seen_by_a_connection_that_was_open_before(ledger,
 @pytest.mark.parametrize("failed", [0, 1])
 def test_refusals_after_a_failed_computation_keep_it_closed(ledger, failed):
     _fail(ledger)
-    ledger.refuse("popularity", 1, 1, "another request was paid for", failed=failed)
+    ledger.refuse(
+        "popularity", 1, 1, RefusalError("another request was paid for", "x"), failed=failed
+    )
     with pytest.raises(RefusalError, match="new attempt"):
         ledger.debit("popularity", 1, request=ASKED)
 
@@ -249,7 +257,7 @@ def test_attempt_after_a_failed_one_is_paid_for_again(ledger, plan):
 
 def test_refusal_of_a_request_leaves_its_attempt_open(ledger):
     first = ledger.debit("popularity", 1, request=ASKED)
-    ledger.refuse("popularity", 1, 1, "another request was paid for")
+    ledger.refuse("popularity", 1, 1, RefusalError("another request was paid for", "x"))
     assert ledger.records()[-1]["failed"] == 0
     assert ledger.debit("popularity", 1, request=ASKED) == first
 
@@ -261,8 +269,11 @@ def test_failed_computation_closes_no_other_release(ledger):
 
 def test_ledger_of_another_schema_is_refused_on_opening(path, plan, monkeypatch):
     monkeypatch.setattr(ledger_module, "SCHEMA", 1)
-    Ledger.create(path, "north", plan).__exit__()
+    Ledger.open_or_create(path, "north", OWNER, plan).__exit__()
     monkeypatch.undo()
-    for opening in (lambda: Ledger(path, plan), lambda: Ledger.open_or_create(path, "north", plan)):
-        with pytest.raises(LedgerError, match="schema 1; this code reads 2"):
+    for opening in (
+        lambda: Ledger(path, OWNER, plan),
+        lambda: Ledger.open_or_create(path, "north", OWNER, plan),
+    ):
+        with pytest.raises(LedgerError, match="schema 1; this code reads 3"):
             opening()

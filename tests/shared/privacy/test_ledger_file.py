@@ -14,9 +14,12 @@ from contextlib import closing
 
 import pytest
 
-from fondaco.shared.errors import LedgerError
-from fondaco.shared.privacy import ledger as ledger_module
-from fondaco.shared.privacy.ledger import Ledger, verify_chain
+from fondaco.shared.chain.keys import Identity, key_name
+from fondaco.shared.chain.store import Chain, link
+from fondaco.shared.errors import LedgerError, RefusalError
+from fondaco.shared.privacy.ledger import Ledger
+
+OWNER = Identity.seeded(0, key_name("north"))
 
 ASKED = "sha256:asked"
 
@@ -59,21 +62,21 @@ def test_ledger_file_is_for_its_owner_alone(ledger, path):
 
 
 def test_ledger_waits_for_the_disk(ledger):
-    assert ledger._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-    assert ledger._db.execute("PRAGMA synchronous").fetchone() == (2,)
+    assert ledger.chain._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert ledger.chain._db.execute("PRAGMA synchronous").fetchone() == (2,)
 
 
 def test_head_is_the_newest_hash_in_the_chain(ledger):
-    before = ledger.head()
+    before = ledger.chain.head
     ledger.debit("popularity", 1, request=ASKED)
-    assert ledger.head().seq == before.seq + 1
-    assert ledger.head().digest != before.digest
+    assert ledger.chain.head.size == before.size + 1
+    assert ledger.chain.head.root != before.root
 
 
 def test_records_are_append_only_to_honest_programs(ledger):
     for statement in ("UPDATE records SET body = ''", "DELETE FROM records"):
         with pytest.raises(sqlite3.IntegrityError, match="append-only"):
-            ledger._db.execute(statement)
+            ledger.chain._db.execute(statement)
 
 
 @pytest.mark.parametrize(
@@ -99,42 +102,46 @@ def test_tampering_is_found_on_opening(ledger, path, plan, tampering):
     ledger.debit("gram", 2, request=ASKED)
     _edit(path, *tampering)
     with pytest.raises(LedgerError):
-        Ledger(path, plan)
+        Ledger(path, OWNER, plan)
 
 
 def test_tampering_is_named_by_its_record(ledger, path, plan):
     ledger.debit("popularity", 1, request=ASKED)
     _edit(path, "UPDATE records SET body = replace(body, ':', ': ') WHERE seq = 2")
     with pytest.raises(LedgerError, match="damaged at record 2"):
-        Ledger(path, plan)
+        Ledger(path, OWNER, plan)
 
 
 def test_record_rewritten_with_a_fitting_hash_is_found_by_the_next_ones_link(ledger, path, plan):
     ledger.debit("popularity", 1, request=ASKED)
     ledger.debit("gram", 2, request=ASKED)
-    prev, body = ledger._db.execute("SELECT prev, body FROM records WHERE seq = 3").fetchone()
+    prev, body = ledger.chain._db.execute("SELECT prev, body FROM records WHERE seq = 3").fetchone()
     body = body.replace("popularity", "popularitx")
-    digest = ledger_module._hash(prev, body.encode()).hex()
+    digest = link(prev, body).hex()
     _edit(path, f"UPDATE records SET body = '{body}', hash = x'{digest}' WHERE seq = 3")  # noqa: S608
     with pytest.raises(LedgerError, match="damaged at record 4"):
-        Ledger(path, plan)
+        Ledger(path, OWNER, plan)
 
 
-def test_ledger_of_another_plan_is_refused(ledger, path, make_plan):
-    with pytest.raises(LedgerError, match="another plan"):
-        Ledger(path, make_plan(epsilon=2.0))
+def test_ledger_of_another_plan_debits_nothing(ledger, path, make_plan):
+    with Ledger.open_or_create(path, "north", OWNER, make_plan(epsilon=2.0)) as other:
+        with pytest.raises(RefusalError, match="not approved"):
+            other.debit("popularity", 1, request=ASKED)
+        assert _types(other) == ["GENESIS", "PLAN", "REFUSAL"]
 
 
 def test_ledger_of_another_silo_is_refused(ledger, path, plan):
     with pytest.raises(LedgerError, match="another silo"):
-        Ledger.open_or_create(path, "south", plan)
+        Ledger.open_or_create(path, "south", OWNER, plan)
+    with pytest.raises(LedgerError, match="another key"):
+        Ledger(path, Identity.seeded(0, key_name("south")), plan)
 
 
 def test_ledger_is_never_started_afresh(ledger, path, plan):
     ledger.debit("popularity", 1, request=ASKED)
     with pytest.raises(LedgerError, match="exists already"):
-        Ledger.create(path, "north", plan)
-    with Ledger.open_or_create(path, "north", plan) as again:
+        Chain.create(path, OWNER, [{"type": "GENESIS"}])
+    with Ledger.open_or_create(path, "north", OWNER, plan) as again:
         assert "DEBIT" in _types(again)
 
 
@@ -145,7 +152,7 @@ def test_file_left_half_made_is_started_again(path, plan, content):
     if content:
         with closing(sqlite3.connect(path)) as db:
             db.execute("PRAGMA journal_mode = WAL")
-    with Ledger.open_or_create(path, "north", plan) as ledger:
+    with Ledger.open_or_create(path, "north", OWNER, plan) as ledger:
         assert _types(ledger) == ["GENESIS", "PLAN"]
 
 
@@ -153,14 +160,14 @@ def test_file_that_is_no_ledger_is_refused(path, plan):
     path.parent.mkdir()
     path.write_bytes(b"user_id,item_id\n" * 100)
     with pytest.raises(LedgerError, match="cannot be opened"):
-        Ledger.open_or_create(path, "north", plan)
+        Ledger.open_or_create(path, "north", OWNER, plan)
     with pytest.raises(LedgerError, match="is no ledger"):
-        Ledger(path.with_name("missing.db"), plan)
+        Ledger(path.with_name("missing.db"), OWNER, plan)
 
 
 def _release_all(path, plan, outside, ready):
     """Debit, compute, record, send: `outside` is what the rest of the world has seen."""
-    with Ledger.open_or_create(path, "north", plan) as ledger:
+    with Ledger.open_or_create(path, "north", OWNER, plan) as ledger:
         os.write(ready, b"!")
         for event in plan.releases:
             debit = ledger.debit(event.kind, event.round_num, request=ASKED)
@@ -187,7 +194,7 @@ def test_kill_at_any_point_leaves_no_release_without_a_debit(tmp_path, path, lon
     assert status == 0
     for handle in (outside, opened, ready):
         os.close(handle)
-    with Ledger(path, long_plan) as ledger:
+    with Ledger(path, OWNER, long_plan) as ledger:
         records = ledger.records()
     debits = {r["seq"]: r["round_num"] for r in records if r["type"] == "DEBIT"}
     released = {
@@ -203,7 +210,7 @@ def test_kill_at_any_point_leaves_no_release_without_a_debit(tmp_path, path, lon
 
 def test_full_disk_refuses_clearly_and_recovers_without_a_free_release(path, plan):
     def work():
-        with Ledger.create(path, "north", plan) as ledger:
+        with Ledger.open_or_create(path, "north", OWNER, plan) as ledger:
             wal = path.with_name("north.db-wal").stat().st_size
             resource.setrlimit(resource.RLIMIT_FSIZE, (wal + 100, resource.RLIM_INFINITY))
             with pytest.raises(LedgerError, match="nothing was released"):
@@ -215,14 +222,14 @@ def test_full_disk_refuses_clearly_and_recovers_without_a_free_release(path, pla
             ledger.record_release(ledger.debit("popularity", 1, request=ASKED), b"blob", "test")
 
     assert os.waitpid(_in_child(work), 0)[1] == 0
-    with Ledger(path, plan) as ledger:
+    with Ledger(path, OWNER, plan) as ledger:
         assert _types(ledger) == ["GENESIS", "PLAN", "DEBIT", "RELEASE"]
 
 
 def test_copy_without_its_write_ahead_log_still_verifies_as_a_prefix(ledger, path, plan, tmp_path):
     ledger.debit("popularity", 1, request=ASKED)
-    ledger._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    ledger.chain._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     ledger.debit("gram", 2, request=ASKED)
     shutil.copy(path, tmp_path / "copy.db")
-    with closing(sqlite3.connect(tmp_path / "copy.db")) as db:
-        assert [r["type"] for r in verify_chain(db, path)] == ["GENESIS", "PLAN", "DEBIT"]
+    with Ledger(tmp_path / "copy.db", OWNER, plan) as copy:
+        assert _types(copy) == ["GENESIS", "PLAN", "DEBIT"]

@@ -1,6 +1,7 @@
 import json
 import math
 from dataclasses import replace
+from datetime import date
 from fractions import Fraction
 
 import pytest
@@ -192,13 +193,47 @@ def test_plan_refuses_a_term_it_does_not_know(plan, term, value):
         replace(plan, **{term: value})
 
 
-def test_plan_refuses_shared_noise_outside_of_simulations(plan):
+def test_plan_refuses_shared_noise_outside_of_simulations(plan, make_roster):
     with pytest.raises(ConfigError, match="secure aggregation"):
-        replace(plan, mode="deploy")
+        replace(plan, **make_roster(mode="deploy"))
 
 
-def test_plan_permits_full_noise_in_a_deployment(make_plan):
-    assert make_plan(trust="silo", mode="deploy").mode == "deploy"
+def test_plan_permits_full_noise_in_a_deployment(make_plan, make_roster):
+    assert make_plan(trust="silo", **make_roster(mode="deploy")).mode == "deploy"
+
+
+@pytest.mark.parametrize("witnesses", [-1, 0, 1, 9])
+def test_deployed_plan_needs_more_witnesses_than_may_collude(make_plan, make_roster, witnesses):
+    with pytest.raises(ConfigError, match="witnesses"):
+        make_plan(trust="silo", **make_roster(mode="deploy", witnesses=witnesses))
+
+
+def test_roster_names_every_silo_under_its_own_key(plan, make_roster):
+    known = make_roster()
+    roster = dict(known["roster"])
+    first, second = list(roster)[:2]
+    broken = [
+        {**roster, first: roster[second]},
+        {silo: key for silo, key in roster.items() if silo != first},
+        {**roster, first: known["coordinator"]},
+        {**roster, first: "fondaco/north+00000000+AAAA"},
+    ]
+    replace(plan, **known)
+    for wrong in broken:
+        with pytest.raises(ConfigError):
+            replace(plan, **{**known, "roster": wrong})
+
+
+def test_plan_is_good_until_its_last_day(plan):
+    last = replace(plan, expires="2027-01-31")
+    assert last.allows(date(2027, 1, 31))
+    assert not last.allows(date(2027, 2, 1))
+
+
+@pytest.mark.parametrize("day", ["", "2027-02-30", "31.1.2027", "2027-01-31T00:00", "20270131"])
+def test_plan_refuses_a_last_day_that_is_none(plan, day):
+    with pytest.raises(ConfigError, match="expires"):
+        replace(plan, expires=day)
 
 
 def test_plan_refuses_silos_that_add_less_than_the_guarantee_rests_on(plan):
@@ -245,11 +280,6 @@ def test_plan_refuses_noise_that_the_grid_cannot_carry(plan, stddev):
 def test_plan_refuses_a_sensitivity_other_than_the_grid(plan, sens):
     with pytest.raises(ConfigError, match="sensitivity"):
         _with_event(plan, sens_grid=sens)
-
-
-def test_plan_refuses_shares_that_do_not_sum_to_one(plan):
-    with pytest.raises(ConfigError, match="shares"):
-        _with_event(plan, share_ppm=100_001)
 
 
 def test_plan_refuses_a_release_named_twice(plan):
@@ -299,7 +329,7 @@ def test_canonical_json_sorts_keys_and_keeps_non_ascii():
 
 @pytest.mark.parametrize("body", [1.0, [1.0], {"a": {"b": (2, 3.0)}}])
 def test_canonical_json_refuses_floats_at_any_depth(body):
-    with pytest.raises(ConfigError, match="float"):
+    with pytest.raises(ConfigError, match="text and integers only"):
         canonical_json(body)
 
 

@@ -4,18 +4,21 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from fondaco.shared.chain.keys import Identity, key_name
 from fondaco.shared.errors import RefusalError
 from fondaco.shared.privacy.clipping import ClippedSum
 from fondaco.shared.privacy.ledger import Ledger
 from fondaco.shared.privacy.noise import NoiseStream
 from fondaco.shared.privacy.release import release
 
+OWNER = Identity.seeded(0, key_name("north"))
+
 GRID = 2**20
 
 
 @pytest.fixture
 def debit(tmp_path, plan):
-    with Ledger.create(tmp_path / "north.db", "north", plan) as ledger:
+    with Ledger.open_or_create(tmp_path / "north.db", "north", OWNER, plan) as ledger:
         return ledger.debit("popularity", 1, request="sha256:asked")
 
 

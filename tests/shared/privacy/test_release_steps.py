@@ -6,6 +6,7 @@ import pytest
 from scipy import stats
 
 from fondaco.shared.calibration import Statistic
+from fondaco.shared.chain.keys import Identity, key_name
 from fondaco.shared.errors import ConfigError, RefusalError
 from fondaco.shared.privacy.clipping import ClippedSum
 from fondaco.shared.privacy.events import EVERYBODY
@@ -19,6 +20,8 @@ DIM, N_STEPS, N_USERS, HALF = 5, 4, 40, 500_000
 START = np.array([1.0, -2.0, 0.0, 3.0, 0.5])
 STEPS = Statistic(kind="popularity", share=1, dim=DIM, sampling_ppm=HALF, steps=N_STEPS)
 
+OWNER = Identity.seeded(0, key_name("north"))
+
 
 @pytest.fixture(scope="module")
 def steps_plan(make_plan):
@@ -27,7 +30,7 @@ def steps_plan(make_plan):
 
 @pytest.fixture
 def debit(tmp_path, steps_plan):
-    with Ledger.create(tmp_path / "north.db", "north", steps_plan) as ledger:
+    with Ledger.open_or_create(tmp_path / "north.db", "north", OWNER, steps_plan) as ledger:
         return ledger.debit("popularity", 1, request="sha256:asked")
 
 

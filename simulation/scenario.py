@@ -3,17 +3,12 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from fondaco.server.plan_config import ModelTables, PrivacyConfig
 from fondaco.shared.config import FusionConfig
 from fondaco.shared.errors import ConfigError
-from fondaco.shared.models.autoencoder import AutoencoderTerms
-from fondaco.shared.models.base import Terms
-from fondaco.shared.models.content_tower import ContentTowerTerms
-from fondaco.shared.models.mf import MfTerms
-from fondaco.shared.models.sequence import SequenceTerms
 
 Protocol = Literal["time", "last-k", "held-out"]
 Partition = Literal["natural", "hash", "dirichlet"]
-Trust = Literal["aggregate", "silo"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,25 +93,6 @@ class SilosConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PrivacyConfig:
-    """`[privacy]`: what each customer is promised."""
-
-    epsilon: float = 4.0
-    """Budget of the whole plan, certified by PLD [1]."""
-    target_delta: float = 1e-5
-    """Failure probability of the guarantee [probability]."""
-    trust: Trust = "aggregate"
-    """`aggregate`: noise shared under secure aggregation; `silo`: each silo adds all of it."""
-    popularity_share: float = 0.1
-    """Part of the budget (of mu squared) for the popularity release."""
-    fusion_share: float = 0.03
-    """Part for what the models' parts are worth to each other, where there are several; the
-    models divide the rest by their own `share`."""
-    head: int = 0
-    """Items of the Gram; 0 follows the public rule of `shared/models/gram.py`."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class EvaluationConfig:
     """`[evaluation]`: what is reported."""
 
@@ -155,7 +131,7 @@ class EngineConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scenario:
+class Scenario(ModelTables):
     """One whole experiment; every field can be overridden with `--set a.b=c`."""
 
     name: str
@@ -163,8 +139,6 @@ class Scenario:
     tuned_on: str = ""
     """Which data its knobs were tuned on, as `fondaco-simulate tune` writes it."""
     seed: int = 0
-    models: tuple[str, ...] = ("gram",)
-    """Names of `shared/models`; each has a table of its own knobs below."""
     baselines: tuple[str, ...] = ("popularity", "item_knn", "ease_pooled", "ials_pooled")
     dataset: DatasetConfig
     silos: SilosConfig = field(default_factory=SilosConfig)
@@ -173,8 +147,3 @@ class Scenario:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     student: StudentConfig = field(default_factory=StudentConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
-    gram: Terms = field(default_factory=Terms)
-    mf: MfTerms = field(default_factory=MfTerms)
-    autoencoder: AutoencoderTerms = field(default_factory=AutoencoderTerms)
-    sequence: SequenceTerms = field(default_factory=SequenceTerms)
-    content_tower: ContentTowerTerms = field(default_factory=ContentTowerTerms)

@@ -3,13 +3,17 @@
 import numpy as np
 import pytest
 
+from fondaco.server import planning
 from fondaco.server.learning import Learner
 from fondaco.shared.errors import ConfigError
 from fondaco.shared.models import PublicFacts
 from fondaco.shared.models.sequence import SequenceModel
-from fondaco.simulation.planning import model_terms
 
 BOTH = ('models=["gram","sequence"]', "sequence.rounds=2")
+
+
+def model_terms(scenario, name):
+    return planning.model_terms(name, scenario.terms()[name], scenario.privacy.trust)
 
 
 def test_its_rule_moves_it_where_silos_send_gradients(tiny_scenario):

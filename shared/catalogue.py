@@ -93,18 +93,38 @@ def load_catalogue(path: Path, digest: str) -> Catalogue:
     Raises:
         DataError: the file is missing, no catalogue, or not the one of `digest`.
     """
-    try:
-        body = json.loads(path.read_text(encoding="utf-8"))
-        catalogue = Catalogue(
-            items=Vocabulary(tuple(body["ids"])),
-            texts=tuple(body["texts"]),
-            categories=tuple(body["categories"]),
-            brands=tuple(body["brands"]),
-            prices=np.array([np.nan if p is None else p for p in body["prices"]]),
-            years=np.array([np.nan if y is None else y for y in body["years"]]),
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path} cannot be read as a catalogue: {error}") from error
+    catalogue = read_catalogue(path)
     if catalogue.digest != digest:
         raise DataError(f"{path} is another catalogue than the plan's {digest[:19]}")
     return catalogue
+
+
+def read_catalogue(path: Path) -> Catalogue:
+    """Return whatever catalogue `save_catalogue` wrote there.
+
+    Raises:
+        DataError: the file is missing or no catalogue.
+    """
+    try:
+        body = json.loads(path.read_text(encoding="utf-8"))
+        texts = [tuple(map(_text, body[name])) for name in ("texts", "categories", "brands")]
+        return Catalogue(
+            items=Vocabulary(tuple(map(_text, body["ids"]))),
+            texts=texts[0],
+            categories=texts[1],
+            brands=texts[2],
+            prices=_numbers(body["prices"]),
+            years=_numbers(body["years"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} cannot be read as a catalogue: {error}") from error
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} must be text")
+    return value
+
+
+def _numbers(values: list[float | None]) -> NDArray[np.float64]:
+    return np.array([np.nan if v is None else v for v in values], dtype=np.float64)

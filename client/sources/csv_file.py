@@ -1,14 +1,13 @@
 """CSV tables: UTF-8, a header line, every cell kept as it is written."""
 
-import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fondaco.shared.errors import DataError
+from fondaco.shared.csv_text import read_header, read_records
 
 from .table import RawTable
 
@@ -24,37 +23,15 @@ class CsvTable(RawTable):
         self._lines = []
         spots = [self.columns.index(name) for name in names]
         pick = itemgetter(*spots, spots[0])
-        try:
-            rows = [pick(record) for record in self._records()]
-        except UnicodeDecodeError as error:
-            raise _not_utf8(self.path) from error
+        rows = []
+        for line, record in read_records(self.path, len(self.columns)):
+            self._lines.append(line)
+            rows.append(pick(record))
         self._cells = {}
         for at, name in enumerate(names):
             cells = np.empty(len(rows), dtype=object)
             cells[:] = [row[at] for row in rows]
             self._cells[name] = cells
-
-    def _records(self) -> Iterator[list[str]]:
-        """Yield every record below the header, noting the line where it starts."""
-        width = len(self.columns)
-        line = 1
-        with self.path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            try:
-                for record in reader:
-                    if record and line > 1:
-                        self._check_width(record, line, width)
-                        self._lines.append(line)
-                        yield record
-                    line = reader.line_num + 1
-            except csv.Error as error:
-                raise DataError(f"{self.name} line {line} is not CSV: {error}") from error
-
-    def _check_width(self, record: list[str], line: int, width: int) -> None:
-        if len(record) != width:
-            raise DataError(
-                f"{self.name} line {line} has {len(record)} cells; the header has {width}"
-            )
 
     def cells(self, name: str) -> NDArray[np.object_]:
         """Return (n_rows,) cells as written."""
@@ -71,27 +48,4 @@ def open_csv(path: Path) -> CsvTable:
     Raises:
         DataError: the file has no header, is not UTF-8, or names a column twice.
     """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            header = next(csv.reader(file, strict=True), [])
-    except UnicodeDecodeError as error:
-        raise _not_utf8(path) from error
-    except csv.Error as error:
-        raise DataError(f"{path.name} line 1 is not CSV: {error}") from error
-    if not header:
-        raise DataError(f"{path.name} has no header line that names its columns")
-    twice = [name for name in header if header.count(name) > 1]
-    if twice:
-        raise DataError(f"{path.name} names column {twice[0]!r} twice")
-    return CsvTable(path, header)
-
-
-def _not_utf8(path: Path) -> DataError:
-    """Return the error that names the first line which is not UTF-8."""
-    with path.open("rb") as file:
-        for line, raw in enumerate(file, start=1):
-            try:
-                raw.decode()
-            except UnicodeDecodeError:
-                return DataError(f"{path.name} line {line} is not UTF-8: {raw.strip()[:60]!r}")
-    return DataError(f"{path.name} is not UTF-8")
+    return CsvTable(path, read_header(path))

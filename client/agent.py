@@ -31,6 +31,7 @@ from fondaco.shared.workspace import write_durably
 
 from .commitments import commit_to, commitment_key, rows_digest
 from .dataset import SiloDataset
+from .erasure import Erasures
 from .home import SiloHome
 from .testimony import cosign_offers, keep_replicas
 from .training import Task, clipped_sum, computable, local_mover
@@ -91,6 +92,7 @@ class SiloAgent:
         self._keep_open = keep_open
         self._kept: Ledger | None = None
         self._home = home
+        self._erasures = Erasures(home.erased, self._identity)
         self._seed = seed
         self._shapes = Shapes.of_plan(plan)
 
@@ -142,6 +144,7 @@ class SiloAgent:
         key = request.kind, request.round_num, request.attempt
         with self._alone(), self._ledger() as ledger:
             try:
+                self._forget_erased()
                 self._check(request)
                 opening = commitment_key(self._identity, self.plan, *key)
                 commit = commit_to(self._rows_digest, opening)
@@ -229,6 +232,14 @@ class SiloAgent:
             head=request.head,
             facts=_facts(blob, self._catalogue, self._shapes) if blob else None,
         )
+
+    def _forget_erased(self) -> None:
+        """Drop customers erased since the last draw, and everything computed with them."""
+        kept = self._erasures.kept(self.dataset)
+        if kept is not self.dataset:
+            self.dataset = kept
+            for derived in ("_rows_digest", "_timelines", "_histories"):
+                self.__dict__.pop(derived, None)
 
     @cached_property
     def _rows_digest(self) -> str:

@@ -28,6 +28,11 @@ class SiloHome:
         return self.folder / "models"
 
     @property
+    def erased(self) -> Path:
+        """The list of customers who must not be read in again."""
+        return self.folder / "erased" / f"{self._name}.txt"
+
+    @property
     def replicas(self) -> Path:
         """The folder of other silos' records that this one has co-signed."""
         return self.folder / "replicas" / self._name

@@ -130,6 +130,9 @@ class Ledger:
         """
         if approved and (policy := self.policy()) is not None:
             policy.check_plan(plan)
+        newest = self._chain.of_type("PLAN")[-1:]
+        if newest and (newest[0]["plan_digest"], newest[0]["approved"]) == (plan.digest, approved):
+            return
         epsilons = {name: f"{value:.6f}" for name, value in plan.epsilons().items()}
         simulated = plan.mode == "simulation"
         self._append(
@@ -275,6 +278,7 @@ class Ledger:
             )
         policy = self.policy()
         if policy is not None:
+            policy.check_plan(plan)
             policy.check_year(policy.cost(event), self._chain.of_type("DEBIT"), now)
         return {
             "type": "DEBIT",

@@ -1,0 +1,45 @@
+"""The owner's limits: from what a person types to a `Policy`."""
+
+from fractions import Fraction
+
+from fondaco.shared.errors import ConfigError
+from fondaco.shared.privacy.accountant import UNITS_PER_RDP, epsilon_at
+from fondaco.shared.privacy.policy import Policy
+
+ORDERS = tuple(range(2, 257))
+
+
+def new_policy(
+    known: Policy | None,
+    epsilon_per_year: float | None,
+    epsilon_if_masking_broke: float | None,
+    target_delta: float,
+) -> Policy:
+    """Return the limits in force changed by those that are given.
+
+    Raises:
+        ConfigError: a first policy lacks one of its two limits, or a limit is out of range.
+    """
+    year = repr(epsilon_per_year) if epsilon_per_year else known and known.epsilon_per_year
+    broke = known and known.epsilon_if_masking_broke
+    broke = repr(epsilon_if_masking_broke) if epsilon_if_masking_broke else broke
+    if not (year and broke):
+        raise ConfigError("set both --epsilon-per-year and --epsilon-if-masking-broke")
+    if not 0 < target_delta < 1:
+        raise ConfigError(f"{target_delta=} must lie between 0 and 1")
+    return Policy(
+        epsilon_per_year=year,
+        epsilon_if_masking_broke=broke,
+        target_delta=repr(target_delta),
+        order=str(best_order(float(year), target_delta)),
+    )
+
+
+def best_order(epsilon: float, target_delta: float) -> int:
+    """Return the Renyi order at which `epsilon` pays for the most Gaussian noise [1]."""
+
+    def affordable(order: int) -> float:
+        rest = epsilon_at(0, Fraction(order), target_delta)
+        return (epsilon - rest) * UNITS_PER_RDP / order
+
+    return max(ORDERS, key=affordable)

@@ -1,0 +1,186 @@
+"""A data owner's folder: key, peers' keys, approved plans, ledger."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from fondaco.shared.chain.keys import Identity, PublicKey, key_name
+from fondaco.shared.errors import ConfigError, LedgerError, RefusalError
+from fondaco.shared.plan_text import to_toml
+from fondaco.shared.privacy.ledger import Ledger
+from fondaco.shared.privacy.plan import RunPlan
+from fondaco.shared.provenance import code_digest
+from fondaco.shared.workspace import Workspace, write_durably
+
+from .home import SiloHome
+
+FACTS, KEY, PEERS = "owner.json", "identity.pem", "peers.txt"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Owner:
+    """Who owns a silo's data, with everything that only the owner may write.
+
+    Attributes:
+        folder: for its eyes alone.
+        silo_id: public name.
+        identity: signs the ledger.
+        home: where ledger and outbox are.
+    """
+
+    folder: Path
+    silo_id: str
+    identity: Identity
+    home: SiloHome
+
+    @classmethod
+    def make(cls, folder: Path, silo_id: str) -> "Owner":
+        """Make a folder with a fresh key, which never leaves it.
+
+        Raises:
+            ConfigError: there is a key already, or the name is empty.
+        """
+        if not silo_id.strip() or not silo_id.isprintable():
+            raise ConfigError(f"{silo_id!r} is no name for a silo")
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        identity = Identity.generate(key_name(silo_id))
+        identity.save(folder / KEY)
+        write_durably(folder / FACTS, json.dumps({"silo_id": silo_id}).encode())
+        return cls(
+            folder=folder, silo_id=silo_id, identity=identity, home=SiloHome(folder, silo_id)
+        )
+
+    @classmethod
+    def open(cls, folder: Path) -> "Owner":
+        """Return the owner of a folder; a simulated silo's state is one too.
+
+        Raises:
+            ConfigError: the folder is no owner's, or its key is damaged or readable by others.
+        """
+        if (folder / FACTS).is_file():
+            silo_id = str(json.loads((folder / FACTS).read_text(encoding="utf-8"))["silo_id"])
+            home = SiloHome(folder, silo_id)
+            _finish_rotation(folder, home)
+            identity = Identity.load(folder / KEY, key_name(silo_id))
+            return cls(folder=folder, silo_id=silo_id, identity=identity, home=home)
+        workspace = Workspace(folder.resolve().parent.parent)
+        simulated = folder / "dataset.json"
+        if simulated.is_file() and (workspace.folder / "run.json").is_file():
+            silo_id = str(json.loads(simulated.read_text(encoding="utf-8"))["silo_id"])
+            identity = Identity.seeded(workspace.read_silos()[1], key_name(silo_id))
+            home = SiloHome(workspace.folder, silo_id)
+            return cls(folder=folder, silo_id=silo_id, identity=identity, home=home)
+        raise ConfigError(f"{folder} is no owner's folder; make one with fondaco-client keys")
+
+    @contextmanager
+    def ledger(self) -> Iterator[Ledger]:
+        """Give the owner's ledger, begun on first use."""
+        path = self.home.ledger
+        with Ledger.open_or_create(path, self.silo_id, self.identity) as ledger:
+            yield ledger
+
+    def peers(self) -> list[PublicKey]:
+        """Return the keys that this owner has checked with their owners, out of band."""
+        path = self.folder / PEERS
+        lines = path.read_text(encoding="utf-8").split() if path.is_file() else []
+        return [PublicKey.from_text(line) for line in lines]
+
+    def pin(self, keys: list[PublicKey]) -> None:
+        """Trust these keys from now on.
+
+        Raises:
+            ConfigError: another key of the same name was pinned.
+        """
+        known = {key.name: key for key in self.peers()}
+        for key in keys:
+            if known.setdefault(key.name, key) != key:
+                raise ConfigError(
+                    f"another key of {key.name} is pinned in {self.folder / PEERS}; ask its owner "
+                    "which one is right and remove the wrong line"
+                )
+        write_durably(
+            self.folder / PEERS, "".join(f"{key.text()}\n" for key in known.values()).encode()
+        )
+
+    def rotate(self) -> "Owner":
+        """Hand the ledger over to a fresh key; the old one stays beside it as `.old`.
+
+        Raises:
+            ConfigError: this is a simulated silo, whose key follows from the seed.
+        """
+        path = self.folder / KEY
+        if not path.is_file():
+            raise ConfigError(f"{self.silo_id} is simulated; its key follows from the seed")
+        fresh = Identity.generate(self.identity.public.name)
+        fresh.save(self.folder / f"{KEY}.new")
+        with self.ledger() as ledger:
+            ledger.chain.rotate(fresh)
+        return Owner.open(self.folder)
+
+    def check(self, plan: RunPlan) -> None:
+        """Hold a plan against what only this owner knows: own key, peers' keys, installed code.
+
+        Raises:
+            RefusalError: naming what does not fit.
+        """
+        if plan.code_digest != code_digest():
+            raise RefusalError(
+                f"the plan is for code {plan.code_digest[:19]}, this is {code_digest()[:19]}",
+                "other-code",
+            )
+        if plan.roster.get(self.silo_id) != self.identity.public.text():
+            raise RefusalError(
+                f"the plan's roster does not hold this owner's key as {self.silo_id!r}", "other-key"
+            )
+        pinned = {key.text() for key in self.peers()} | {self.identity.public.text()}
+        unknown = sorted({*plan.roster.values(), plan.coordinator} - pinned)
+        if unknown:
+            names = ", ".join(PublicKey.from_text(text).name for text in unknown[:3])
+            raise RefusalError(
+                f"{len(unknown)} keys of the plan are not pinned ({names}); check them with their "
+                "owners, then run fondaco-client policy --peer KEY",
+                "unknown-peer",
+            )
+
+    def approve(self, plan: RunPlan) -> Path:
+        """Sign the plan into the ledger, keep its text, and return where.
+
+        Raises:
+            RefusalError: `check` or the owner's policy refuses it, or there is no policy.
+        """
+        self.check(plan)
+        with self.ledger() as ledger:
+            if ledger.policy() is None:
+                raise RefusalError(
+                    "set your own limits first, with fondaco-client policy", "no-policy"
+                )
+            ledger.approve(plan)
+        path = self.folder / "plans" / f"{plan.digest.removeprefix('sha256:')}.toml"
+        write_durably(path, to_toml(plan).encode())
+        return path
+
+    def approved(self) -> RunPlan | None:
+        """Return the plan in force, None if there is none."""
+        with self.ledger() as ledger:
+            newest = ledger.chain.of_type("PLAN")[-1:]
+        if not newest or not newest[0]["approved"]:
+            return None
+        return RunPlan.from_json(json.dumps(newest[0]["plan"]))
+
+
+def _finish_rotation(folder: Path, home: SiloHome) -> None:
+    """Put a new key into its place if the ledger has been handed over to it, else drop it."""
+    path, new = folder / KEY, folder / f"{KEY}.new"
+    if not new.is_file():
+        return
+    fresh = Identity.load(new, key_name(home.silo_id))
+    try:
+        Ledger(home.ledger, fresh).close()
+    except LedgerError:
+        new.unlink()
+        return
+    if path.is_file():
+        path.replace(folder / f"{KEY}.old")
+    new.replace(path)

@@ -84,7 +84,7 @@ def check_shape(probe: Probe) -> Outcome:
 
 def check_tails(probe: Probe) -> Outcome:
     """Numbers beyond 3, 4 and 5 stddev, as many as there should be."""
-    n, stddev = (400_000 if probe.quick else 5_000_000), 1_000_003
+    n, stddev = (400_000 if probe.quick else 2_000_000), 1_000_003
     z = np.abs(probe.stream("tails").gaussian(n, stddev)) / stddev
     counts = {reach: int(np.sum(z > reach)) for reach in (3, 4, 5)}
     p_value = pvalues.least(

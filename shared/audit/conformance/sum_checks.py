@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 
 import numpy as np
 
@@ -13,11 +14,16 @@ from .probe import Array, Ints, Outcome, Probe
 
 _N_ITEMS = 40
 _GIANT = 100_000
+_CLIP_NORMS = (0.1, 1.0, 8.0)
 _KINDS = (
     "normal", "zeros", "giant", "tiny", "nan", "inf", "1e38", "denormal", "cancel", "twice",
     "opposite",
 )  # fmt: skip
-_SHAPES = (((1, 3, 5),), ((4, 3, 2), (4, 3, 1)), ((9, 2, 3), (1, 7, 7), (3, 1, 1)))
+_SHAPES: Sequence[Sequence[tuple[int, int, int]]] = (
+    ((1, 3, 5),),
+    ((4, 3, 2), (4, 3, 1)),
+    ((9, 2, 3), (1, 7, 7), (3, 1, 1)),
+)
 """(positions, outputs, inputs) of the layers of three models; the second has biases."""
 
 
@@ -42,17 +48,17 @@ def check_gram(probe: Probe) -> Outcome:
 def check_gradients(probe: Probe) -> Outcome:
     """Remove one customer from hostile gradients of one to three layers."""
     worst, n_cases, bound = 0, 0, GRID**2
-    for clip_norm in (0.1, 1.0, 8.0):
+    for clip_norm in _CLIP_NORMS:
         for n_users in (1, 2, 3, 6) * (1 if probe.quick else 40):
             for shapes in _SHAPES:
                 layers = _hostile(probe.rng, shapes, n_users)
                 worst = max(worst, _worst_move(probe, layers, clip_norm))
                 n_cases += n_users
-    for shapes in _SHAPES:  # alone, at the clip norm and just above it: where rounding bites
-        for scale in (0.9, 1.0, 1.001, 50.0):
-            layers = _of_norm(probe.rng, shapes, scale)
-            worst = max(worst, _worst_move(probe, layers, 1.0, grid=1 << 12) << 16)
-            n_cases += 1
+    # Alone, around the clip norm and on a coarse grid: where units and rounding bite.
+    for shapes, clip_norm, scale in product(_SHAPES, _CLIP_NORMS, (0.9, 1.0, 1.001, 2.0, 50.0)):
+        layers = _of_norm(probe.rng, shapes, scale * clip_norm)
+        worst = max(worst, _worst_move(probe, layers, clip_norm, grid=1 << 12) << 16)
+        n_cases += 1
     worst = max(worst, _worst_move(probe, _opposing(), 1.0))
     return _bounded(worst, bound, n_cases + 2)
 

@@ -1,0 +1,171 @@
+"""fondaco-server: the coordinator's command line.
+
+Exit codes: 0 done, 1 the answer is no, 2 could not do it.
+"""
+
+import json
+import sys
+from datetime import UTC, date, datetime, timedelta
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from fondaco.shared.catalogue import save_catalogue
+from fondaco.shared.chain.keys import COORDINATOR, Identity
+from fondaco.shared.config import build, read_toml
+from fondaco.shared.errors import ConfigError, FondacoError
+from fondaco.shared.plan_text import read_plan, to_toml
+from fondaco.shared.privacy.plan import RunPlan
+
+from .item_table import load_items
+from .plan_config import PlanFile
+from .plan_view import in_words, plain, plan_facts, plan_tables
+from .planning import make_plan
+from .roster import read_coordinator, read_roster
+
+DAYS_VALID = 90
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Coordinate silos: make plans that their owners sign, and run them.",
+)
+plan_app = typer.Typer(no_args_is_help=True, help="Make a plan, or say what one means.")
+app.add_typer(plan_app, name="plan")
+out_console = Console()
+err_console = Console(stderr=True)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print machine-readable JSON.")]
+
+
+def _print_example(wanted: bool) -> None:
+    if wanted:
+        print((files(__package__) / "plan_example.toml").read_text(encoding="utf-8"), end="")
+        raise typer.Exit
+
+
+@app.command()
+def keys(
+    out: Annotated[Path, typer.Option(help="File for the private key.")] = Path("coordinator.pem"),
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Make the coordinator's key, unless it is there, and print its public text."""
+    if out.exists():
+        identity = Identity.load(out, COORDINATOR)
+    else:
+        identity = Identity.generate(COORDINATOR)
+        identity.save(out)
+        err_console.print(
+            f"{escape(str(out))} is private; the line below is for every plan and owner",
+            soft_wrap=True,
+        )
+    public = identity.public.text()
+    print(json.dumps({"key_file": str(out), "public": public}) if as_json else public)
+
+
+@plan_app.command()
+def new(
+    config: Annotated[Path, typer.Argument(help="What to learn, in TOML; see --example.")],
+    *,
+    catalogue: Annotated[
+        Path, typer.Option(help="The public item list: catalogue.json, or a CSV with item_id.")
+    ],
+    keys: Annotated[
+        Path, typer.Option(help="The silos' public keys: a file with one per line, or a folder.")
+    ],
+    coordinator: Annotated[str, typer.Option(help="The coordinator's public key, or its file.")],
+    expires: Annotated[
+        str, typer.Option(help=f"Last day of the plan (UTC) [{DAYS_VALID} days from today].")
+    ] = "",
+    out: Annotated[Path, typer.Option(help="File for the plan.")] = Path("plan.toml"),
+    as_json: AsJson = False,
+    example: Annotated[
+        bool,
+        typer.Option(
+            "--example", is_eager=True, callback=_print_example, help="Print a CONFIG and stop."
+        ),
+    ] = False,
+) -> None:
+    """Make the plan that CONFIG asks for; nothing is spent until owners approve it."""
+    del example
+    from_table = catalogue.suffix.lower() == ".csv"
+    items_file = out.with_name("catalogue.json")
+    for path in (out, items_file)[: 1 + from_table]:
+        if path.exists():
+            raise ConfigError(f"{path} exists and may be signed already; choose another --out")
+    asked = build(PlanFile, read_toml(config))
+    items = load_items(catalogue)
+    roster = read_roster(keys)
+    settings = asked.plan_config(roster, read_coordinator(coordinator), _last_day(expires))
+    with err_console.status("looking for the least noise that keeps the promise"):
+        plan = make_plan(settings, items)
+    if from_table:
+        save_catalogue(items, items_file)
+        err_console.print(f"{escape(str(items_file))} goes to every silo too", soft_wrap=True)
+    out.write_text(to_toml(plan), encoding="utf-8")
+    _print_plan(plan, as_json=as_json)
+    if not as_json:
+        line = f"{out} is for every owner to read and sign: fondaco-client approve {out}"
+        out_console.print(escape(line), soft_wrap=True)
+
+
+@plan_app.command()
+def show(
+    plan: Annotated[Path, typer.Argument(help="A plan in .toml, or in canonical JSON.")],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Say in plain words and tables what PLAN releases and promises."""
+    _print_plan(read_plan(plan), as_json=as_json)
+
+
+def _today() -> date:
+    return datetime.now(UTC).date()
+
+
+def _last_day(text: str) -> str:
+    if not text:
+        return (_today() + timedelta(days=DAYS_VALID)).isoformat()
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        raise ConfigError(f"--expires {text!r} must be a day such as 2027-01-31") from None
+    if day < _today():
+        raise ConfigError(f"--expires {text!r} is over; every agent would refuse the plan")
+    return day.isoformat()
+
+
+def _print_plan(plan: RunPlan, *, as_json: bool) -> None:
+    facts = plan_facts(plan, _today())
+    if as_json:
+        print(json.dumps(facts))
+        return
+    title = f"Plan {facts['digest']} of {facts['dataset'] or 'an unnamed federation'}"
+    out_console.print(plain(title), style="bold", highlight=False, soft_wrap=True)
+    for line in in_words(facts):
+        out_console.print(plain(line), highlight=False)
+    for table in plan_tables(facts):
+        out_console.print()
+        out_console.print(table)
+    out_console.print(
+        f"\ncatalogue of {facts['n_items']:,} items: {facts['catalogue_digest']}\n"
+        f"client code: {facts['code_digest']}\nsilos: {plain(', '.join(facts['silos']))}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def main() -> None:
+    """Run the command line; every error of ours, and of the file system, is one line."""
+    try:
+        app()
+    except (FondacoError, OSError) as error:
+        line = escape(str(error))
+        err_console.print(f"[red]error:[/red] {line}", highlight=False, soft_wrap=True)
+        sys.exit(2)

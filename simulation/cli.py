@@ -17,6 +17,8 @@ from rich.table import Table
 from fondaco.shared.errors import FondacoError
 
 from . import run as runs
+from .attacks import attack as run_attacks
+from .attacks import make_order, results_table
 from .datasets import list_datasets
 from .library import load_scenario, scenario_names
 from .report import summary_table, write_comparison, write_report
@@ -195,6 +197,51 @@ def tune(
     best = escape(" ".join(found.settings))
     out_console.print(f"best of {trials}: {best} ({found.value:.4f} on {escape(found.tuned_on)})")
     out_console.print(f"[bold]{escape(str(out))}[/bold] is a scenario with these knobs.")
+
+
+@app.command()
+def attack(
+    scenario: Annotated[str, typer.Argument(help="Whose customers are attacked.")] = "synthetic",
+    *,
+    attacks: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--attack", help="one-run, cosine, membership or reconstruction [all]; may be repeated."
+        ),
+    ] = None,
+    targets: Annotated[
+        list[str] | None,
+        typer.Option("--target", help="gram, mf, autoencoder or fused [all]; may be repeated."),
+    ] = None,
+    epsilon: Annotated[str, typer.Option(help="Claims, such as 1,2,4 [the scenario's].")] = "",
+    n_runs: Annotated[int, typer.Option("--runs", help="Runs of each audited mechanism.")] = 3,
+    quick: Annotated[bool, typer.Option(help="One run each, few shadows: under 40 s.")] = False,
+    settings: Settings = None,
+    data_dir: DataDir = None,
+    seed: Annotated[int, typer.Option(help="Seed of customers, coins and noise.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="JSON to write, for `fondaco-audit`.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Attack the real mechanisms: each finding beside its claim, power and false alarms."""
+    folder = [f"dataset.data_dir={json.dumps(str(data_dir))}"] if data_dir else []
+    order = make_order(
+        scenario,
+        [*folder, *(settings or [])],
+        attacks=attacks or [],
+        targets=targets or [],
+        epsilons=runs.parse_epsilons(epsilon) if epsilon else [],
+        runs=n_runs,
+        quick=quick,
+        seed=seed,
+    )
+    with _progress() as progress:
+        document = run_attacks(order, progress)
+    if out is not None:
+        out.write_text(json.dumps(document, indent=1), encoding="utf-8")
+    if as_json:
+        print(json.dumps(document))
+        return
+    out_console.print(results_table(document))
 
 
 @app.command()

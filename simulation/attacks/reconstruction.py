@@ -1,0 +1,179 @@
+"""Reconstruction from one silo's share: which items did one customer take?
+
+The attacker holds one vector of a silo and guesses a customer's items from it. `knows all` knows
+every other customer of the silo, as in the definition of the guarantee, `knows none` nobody.
+`VIEWS` says what vector it is: the noisy share that is seen where masking broke, the share with
+the whole noise of the joint release, or the bare sum, which shows that the attack works.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fondaco.shared.models.gram import unpack_gram
+from fondaco.shared.privacy.clipping import ClippedSum, gram_sum
+from fondaco.shared.privacy.events import EVERYBODY, PrivacyEvent
+from fondaco.shared.privacy.gradients import GradientSum
+from fondaco.shared.privacy.noise import NoiseStream
+from fondaco.shared.privacy.plan import GRID
+
+from .bounds import auc
+from .canaries import Tell
+from .gradient_targets import Gradients
+from .mechanisms import Array, noisy_sum
+from .world import Basket, histories_of
+
+View = Callable[[ClippedSum, PrivacyEvent, NoiseStream], Array]
+"""(a silo's clipped sum, its planned release, noise) -> (dim,) what is seen [clip norms]."""
+
+
+def share(total: ClippedSum, event: PrivacyEvent, noise: NoiseStream) -> Array:
+    """Return the silo's share, as it is where masking broke."""
+    return noisy_sum(total, event.silo_stddev_grid, noise)
+
+
+def full_noise(total: ClippedSum, event: PrivacyEvent, noise: NoiseStream) -> Array:
+    """Return the sum with all the noise that the joint release carries."""
+    return noisy_sum(total, event.stddev_grid, noise)
+
+
+def bare(total: ClippedSum, event: PrivacyEvent, noise: NoiseStream) -> Array:
+    """Return the sum without noise."""
+    del event, noise
+    return np.asarray(total.values / total.sens_grid)
+
+
+VIEWS: Mapping[str, View] = {"share": share, "full noise": full_noise, "no noise": bare}
+KNOWS_ALL, KNOWS_NONE = "knows all", "knows none"
+
+
+class Statistic(Protocol):
+    """A released sum whose parts can be read back."""
+
+    head: NDArray[np.int64]
+
+    def total(self, baskets: Sequence[Basket]) -> ClippedSum:
+        """Return the core's clipped sum over `baskets`."""
+
+    def guess(self, seen: Array) -> Array:
+        """Return (n_head,) how likely each item of the head is one customer's own [1]."""
+
+
+class GramStatistic:
+    """The Gram of the head: a customer adds x x^T / n, whose first direction is x."""
+
+    def __init__(self, head: NDArray[np.int64], n_items: int) -> None:
+        self.head = head
+        self._n_items = n_items
+
+    def total(self, baskets: Sequence[Basket]) -> ClippedSum:
+        """Return the Gram of these customers."""
+        return gram_sum(histories_of(baskets, self._n_items).restrict(self.head), GRID)
+
+    def guess(self, seen: Array) -> Array:
+        """Return the first direction of what is seen."""
+        vectors = np.linalg.eigh(unpack_gram(seen))[1]
+        return _towards(vectors[:, -1])
+
+
+class GradientStatistic:
+    """One gradient: the items are a direction of the table that reads or scores them."""
+
+    def __init__(self, gradients: Gradients, parameters: NDArray[np.float32]) -> None:
+        self.head = gradients.facts.model.head
+        self._gradients = gradients
+        self._parameters = parameters
+
+    def total(self, baskets: Sequence[Basket]) -> ClippedSum:
+        """Return the clipped gradients of these customers, added up."""
+        everybody = NoiseStream.seeded(0).sample(len(baskets), EVERYBODY)
+        of = self._gradients
+        total = GradientSum(of.dim, of.clip_norm, GRID, everybody)
+        total.add(everybody.user_nums, of.of(baskets, self._parameters))
+        return total.total()
+
+    def guess(self, seen: Array) -> Array:
+        """Return the side of the first singular pair that runs over items.
+
+        The autoencoder's first table reads the history: its gradient is an outer product with
+        the items themselves. That of mf scores them: items that were taken are pushed up, which
+        in a gradient is down.
+        """
+        n_head = len(self.head)
+        if self._gradients.kind == "mf":
+            left = np.linalg.svd(seen.reshape(n_head, -1), full_matrices=False)[0]
+            return _towards(left[:, 0])
+        width = len(seen) // (2 * n_head)
+        first = seen[: width * n_head].reshape(width, n_head)
+        right = np.linalg.svd(first, full_matrices=False)[2]
+        return _towards(right[0])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Found:
+    """How well one customer's items were told, over many customers.
+
+    Attributes:
+        auc: (n_victims,) chance that an own item is above another [probability].
+        precision: (n_victims,) own items among as many guesses as there are [probability].
+    """
+
+    auc: Array
+    precision: Array
+
+
+def reconstruct(
+    statistic: Statistic,
+    event: PrivacyEvent,
+    silo: Sequence[Basket],
+    n_victims: int,
+    seed: int,
+    *,
+    view: View,
+    knows: str,
+    tell: Tell,
+) -> Found:
+    """Attack the first `n_victims` customers of a silo, each by a release of its own.
+
+    Args:
+        statistic: what is released.
+        event: the planned release.
+        silo: its customers.
+        n_victims: customers attacked.
+        seed: of the noise.
+        view: an entry of VIEWS.
+        knows: KNOWS_ALL or KNOWS_NONE.
+        tell: told after each victim.
+    """
+    total = statistic.total(silo)
+    values: list[tuple[float, float]] = []
+    for num in range(n_victims):
+        seen = view(total, event, NoiseStream.seeded(seed, "reconstruct", str(num)))
+        if knows == KNOWS_ALL:
+            others = statistic.total([*silo[:num], *silo[num + 1 :]])
+            seen = seen - others.values / others.sens_grid
+        values.append(success(statistic.guess(seen), np.isin(statistic.head, silo[num])))
+        tell()
+    told = np.array(values)
+    return Found(auc=told[:, 0], precision=told[:, 1])
+
+
+def success(scores: Array, own: NDArray[np.bool_]) -> tuple[float, float]:
+    """Return AUC and precision at the true number of items; half and 0 where there are none.
+
+    Args:
+        scores: (n_head,).
+        own: (n_head,) the customer's items.
+    """
+    if not own.any() or own.all():
+        return 0.5, float(own.all())
+    best = np.argsort(-scores, kind="stable")[: int(own.sum())]
+    return auc(scores[own], scores[~own]), float(own[best].mean())
+
+
+def _towards(direction: Array) -> Array:
+    """The direction or its opposite: few items are own, so the longer tail is theirs."""
+    return direction if float((direction**3).sum()) >= 0 else -direction

@@ -1,0 +1,302 @@
+"""ATTACKS: what each attack says of a target at a claim."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from fondaco.server.learning import Learner
+from fondaco.shared.privacy.plan import RunPlan
+
+from .bounds import BOUNDS
+from .gradient_targets import gradients_of
+from .mechanisms import Array, Claim
+from .membership import AT_HOME, FPRS, FUSED, GLOBAL, LOUD_COPIES, Signals, Sizes, infer
+from .reconstruction import (
+    KNOWS_ALL,
+    KNOWS_NONE,
+    VIEWS,
+    Found,
+    GradientStatistic,
+    GramStatistic,
+    Statistic,
+    reconstruct,
+    success,
+)
+from .results import (
+    ABOVE,
+    BELOW,
+    ESTIMATE,
+    LOWER_BOUND,
+    MEASURED,
+    OUTSIDE,
+    RATE,
+    Clock,
+    Result,
+    of_runs,
+)
+from .session import (
+    AUTOENCODER,
+    FUSED_MODELS,
+    GRAM,
+    MF,
+    TARGETS,
+    Order,
+    Session,
+    n_audit_runs,
+)
+from .session import FUSED as FUSED_TARGET
+from .world import Basket, Federation
+
+BARE = "no noise"
+N_SILO = 100
+"""Customers of the silo whose share is attacked."""
+
+
+def one_run(session: Session, target: str, epsilon: float) -> list[Result]:
+    """Return lower bounds on epsilon: by counts and by the trade-off curve."""
+    return [
+        of_runs(
+            audited.found.right[name],
+            {control: found[name] for control, found in audited.found.broken.items()},
+            audited.claim,
+            attack=name,
+            target=target,
+            estimate=LOWER_BOUND,
+            settings={**audited.facts, "values": list(audited.found.right[name])},
+        )
+        for audited in session.audits(target, epsilon)
+        for name in BOUNDS
+    ]
+
+
+def cosine(session: Session, target: str, epsilon: float) -> list[Result]:
+    """Return estimates of epsilon from the canaries' cosines; they bound nothing."""
+    results = []
+    for audited in session.audits(target, epsilon):
+        values = audited.found.right["cosine"]
+        result = of_runs(
+            values,
+            {control: found["cosine"] for control, found in audited.found.broken.items()},
+            audited.claim,
+            attack="cosine",
+            target=target,
+            estimate=ESTIMATE,
+            settings={**audited.facts, "values": list(values)},
+        )
+        results.append(replace(result, value=float(np.median(values)), verdict=MEASURED))
+    return results
+
+
+def membership(session: Session, target: str, epsilon: float) -> list[Result]:
+    """Return how often customers are rightly told to have taken part, at few false alarms."""
+    order, clock = session.order, Clock()
+    plan = session.plan(epsilon, *FUSED_MODELS)
+    claim = Claim.of_plan(plan)
+    session.note(target, claim)
+    sizes = membership_sizes(order)
+    systems = (GLOBAL, FUSED) if order.quick else (GLOBAL, FUSED, AT_HOME)
+    runs = {}
+    for name, copies in (("private", 1), ("bare", LOUD_COPIES)):
+        found = infer(
+            session.world,
+            plan,
+            sizes,
+            order.seed,
+            lambda: session.tell("membership"),
+            systems=systems if copies == 1 else systems[:2],
+            copies=copies,
+        )
+        runs[name] = {system: _rates(signals, order.seed) for system, signals in found.items()}
+    facts = {
+        **vars(sizes),
+        "models": "+".join(FUSED_MODELS),
+        "fusion": "even public weights",
+        "seed": order.seed,
+        "seconds": clock.seconds,
+    }
+    return [
+        _of_rates(system, rates, runs["bare"].get(system, {}), claim, facts)
+        for system, rates in runs["private"].items()
+    ]
+
+
+def membership_sizes(order: Order) -> Sizes:
+    """Return how many customers and shadows an order gets."""
+    if order.quick:
+        return Sizes(n_base=300, n_targets=150, n_shadows=8)
+    return Sizes(n_base=400, n_targets=200, n_shadows=24)
+
+
+def _rates(signals: Signals, seed: int) -> dict[str, dict[str, float]]:
+    return signals.rates(np.random.default_rng(seed))
+
+
+def _of_rates(
+    system: str,
+    rates: Mapping[str, Mapping[str, float]],
+    bare: Mapping[str, Mapping[str, float]],
+    claim: Claim,
+    facts: Mapping[str, Any],
+) -> Result:
+    headline = f"tpr at fpr {FPRS[-1]:g}"
+    allowed = min(1.0, math.exp(claim.epsilon) * FPRS[-1] + claim.delta)
+    above = rates[headline]["low"] > allowed
+    covered = system != AT_HOME
+    return Result(
+        attack="membership",
+        target=system,
+        claim_epsilon=claim.epsilon,
+        delta=claim.delta,
+        estimate=RATE,
+        value=rates[headline]["value"],
+        verdict=(ABOVE if above else BELOW) if covered else OUTSIDE,
+        power={"without privacy": {"value": bare["auc"]["value"], **bare}} if bare else {},
+        false_alarms={"alarms": int(above), "runs": 1} if covered else {},
+        settings={**facts, **rates, "allowed by the claim": allowed},
+    )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Attackable:
+    """One silo's release: what it is made of and what is public about it."""
+
+    statistic: Statistic
+    plan: RunPlan
+    kind: str
+    popularity: Array
+
+
+def reconstruction(session: Session, target: str, epsilon: float) -> list[Result]:
+    """Return how well a customer's items are told from one silo's vector."""
+    order = session.order
+    released = _released(session, target, epsilon)
+    event = next(event for event in released.plan.releases if event.kind == released.kind)
+    silo = session.world.drawn(N_SILO, np.random.default_rng(order.seed))
+    epsilons = released.plan.epsilons()
+    promised = {"share": epsilons["clear_shares"], "full noise": epsilons["epsilon"]}
+    results = []
+    for knows in (KNOWS_ALL, KNOWS_NONE):
+        clock = Clock()
+        found = {
+            view: reconstruct(
+                released.statistic,
+                event,
+                silo,
+                n_victims(order),
+                order.seed,
+                view=see,
+                knows=knows,
+                tell=lambda: session.tell(f"reconstruct {target}"),
+            )
+            for view, see in VIEWS.items()
+        }
+        facts = {
+            "attacker": knows,
+            "silo_customers": N_SILO,
+            "silo_noise_multiplier": float(event.silo_noise_multiplier),
+            "noise_multiplier": float(event.noise_multiplier),
+            **_public_guess(released, silo[: n_victims(order)]),
+            "seed": order.seed,
+            "seconds": clock.seconds,
+        }
+        for view, claim_epsilon in promised.items():
+            settings = {**facts, "view": view, **_told(found[view])}
+            results.append(
+                Result(
+                    attack=f"reconstruction, {knows}",
+                    target=f"{target} {view}",
+                    claim_epsilon=claim_epsilon,
+                    delta=session.delta,
+                    estimate=RATE,
+                    value=float(found[view].auc.mean()),
+                    verdict=MEASURED,
+                    power={BARE: {"value": float(found[BARE].auc.mean()), **_told(found[BARE])}},
+                    settings=settings,
+                )
+            )
+    return results
+
+
+def n_victims(order: Order) -> int:
+    """Return how many customers an order attacks one by one."""
+    return 20 if order.quick else 50
+
+
+def _released(session: Session, target: str, epsilon: float) -> Attackable:
+    if target == GRAM:
+        plan = session.plan(epsilon, GRAM)
+        federation = Federation(world=session.world, plan=plan, seed=session.order.seed)
+        model = federation.base(session.world.baskets).model
+        statistic: Statistic = GramStatistic(model.head, plan.n_items)
+    else:
+        gradients = gradients_of(session.world, target, session.order.seed, epsilon=epsilon)
+        plan, model = gradients.plan, gradients.facts.model
+        learner = Learner(target, plan, gradients.facts)
+        statistic = GradientStatistic(gradients, learner.parameters)
+    popularity = model.popularity[model.head].astype(np.float64)
+    return Attackable(statistic=statistic, plan=plan, kind=target, popularity=popularity)
+
+
+def _public_guess(released: Attackable, victims: Sequence[Basket]) -> dict[str, float]:
+    """What anybody would guess: the popular items."""
+    head = released.statistic.head
+    told = [success(released.popularity, np.isin(head, basket)) for basket in victims]
+    means = np.array(told).mean(axis=0)
+    return {"popularity auc": float(means[0]), "popularity precision": float(means[1])}
+
+
+def _told(found: Found) -> dict[str, float]:
+    error = 1.96 * float(found.auc.std(ddof=1)) / math.sqrt(len(found.auc))
+    mean = float(found.auc.mean())
+    return {
+        "auc": mean,
+        "auc low": mean - error,
+        "auc high": mean + error,
+        "precision": float(found.precision.mean()),
+        "victims": len(found.auc),
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attack:
+    """An entry of ATTACKS.
+
+    Attributes:
+        run: (session, target, epsilon) -> results.
+        targets: what it knows how to attack.
+        steps: (order, target) -> how often it reports progress at one claim.
+        stage: under which name it does.
+    """
+
+    run: Callable[[Session, str, float], list[Result]]
+    targets: tuple[str, ...]
+    steps: Callable[[Order, str], int]
+    stage: str
+
+
+def _membership_steps(order: Order, target: str) -> int:
+    del target
+    return 2 * membership_sizes(order).n_shadows
+
+
+def _reconstruction_steps(order: Order, target: str) -> int:
+    del target
+    return 2 * len(VIEWS) * n_victims(order)
+
+
+ATTACKS: Mapping[str, Attack] = {
+    "one-run": Attack(run=one_run, targets=TARGETS, steps=n_audit_runs, stage="{target}"),
+    "cosine": Attack(run=cosine, targets=TARGETS, steps=n_audit_runs, stage="{target}"),
+    "membership": Attack(
+        run=membership, targets=(FUSED_TARGET,), steps=_membership_steps, stage="membership"
+    ),
+    "reconstruction": Attack(
+        run=reconstruction,
+        targets=(GRAM, MF, AUTOENCODER),
+        steps=_reconstruction_steps,
+        stage="reconstruct {target}",
+    ),
+}

@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from fondaco.shared.catalogue import save_catalogue
+from fondaco.shared.catalogue import Catalogue, read_catalogue, save_catalogue
 from fondaco.shared.chain.keys import COORDINATOR, Identity
 from fondaco.shared.config import build, read_toml
 from fondaco.shared.errors import ConfigError, FondacoError
@@ -94,20 +94,17 @@ def new(
 ) -> None:
     """Make the plan that CONFIG asks for; nothing is spent until owners approve it."""
     del example
-    from_table = catalogue.suffix.lower() == ".csv"
-    items_file = out.with_name("catalogue.json")
-    for path in (out, items_file)[: 1 + from_table]:
-        if path.exists():
-            raise ConfigError(f"{path} exists and may be signed already; choose another --out")
+    if out.exists():
+        raise ConfigError(f"{out} exists and may be signed already; choose another --out")
     asked = build(PlanFile, read_toml(config))
     items = load_items(catalogue)
     roster = read_roster(keys)
     settings = asked.plan_config(roster, read_coordinator(coordinator), _last_day(expires))
     with err_console.status("looking for the least noise that keeps the promise"):
         plan = make_plan(settings, items)
-    if from_table:
-        save_catalogue(items, items_file)
-        err_console.print(f"{escape(str(items_file))} goes to every silo too", soft_wrap=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if catalogue.suffix.lower() == ".csv":
+        _keep_catalogue(items, out.with_name("catalogue.json"))
     out.write_text(to_toml(plan), encoding="utf-8")
     _print_plan(plan, as_json=as_json)
     if not as_json:
@@ -139,6 +136,15 @@ def _last_day(text: str) -> str:
     if day < _today():
         raise ConfigError(f"--expires {text!r} is over; every agent would refuse the plan")
     return day.isoformat()
+
+
+def _keep_catalogue(items: Catalogue, path: Path) -> None:
+    """Write what silos need in exactly this form, unless it is there."""
+    if not path.exists():
+        save_catalogue(items, path)
+    elif read_catalogue(path).digest != items.digest:
+        raise ConfigError(f"{path} holds another catalogue; choose another folder for --out")
+    err_console.print(f"{escape(str(path))} goes to every silo too", soft_wrap=True)
 
 
 def _print_plan(plan: RunPlan, *, as_json: bool) -> None:

@@ -23,6 +23,7 @@ PLACES = {
     "flwr": (
         "*/app.py",
         "server/rounds.py",
+        "server/flower_accounting.py",
         "client/launcher.py",
         "shared/codec.py",
         "simulation/run.py",

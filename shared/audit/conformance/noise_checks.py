@@ -105,7 +105,8 @@ def check_support(probe: Probe) -> Outcome:
         several.append(pvalues.uniform_counts_p(np.bincount(drawn % 16, minlength=16)))
         several.append(_scale_p(drawn / stddev))
     p_value = pvalues.least(several) if several else None
-    return Outcome(p_value=p_value, statistic=p_value or 0.0, faults=tuple(faults))
+    detail = f"residues modulo 16 at stddev {GRID} and {MAX_STDDEV_GRID}"
+    return Outcome(p_value=p_value, statistic=p_value or 0.0, faults=tuple(faults), detail=detail)
 
 
 def check_itself(probe: Probe) -> Outcome:

@@ -47,6 +47,7 @@ def bare(total: ClippedSum, event: PrivacyEvent, noise: NoiseStream) -> Array:
 
 
 VIEWS: Mapping[str, View] = {"share": share, "full noise": full_noise, "no noise": bare}
+_RARE = 1e-3
 KNOWS_ALL, KNOWS_NONE = "knows all", "knows none"
 
 
@@ -119,10 +120,12 @@ class Found:
     Attributes:
         auc: (n_victims,) chance that an own item is above another [probability].
         precision: (n_victims,) own items among as many guesses as there are [probability].
+        joined_auc: (n_victims,) the same, with public popularity added to what is seen.
     """
 
     auc: Array
     precision: Array
+    joined_auc: Array
 
 
 def reconstruct(
@@ -134,6 +137,7 @@ def reconstruct(
     *,
     view: View,
     knows: str,
+    popularity: Array,
     tell: Tell,
 ) -> Found:
     """Attack the first `n_victims` customers of a silo, each by a release of its own.
@@ -146,19 +150,22 @@ def reconstruct(
         seed: of the noise.
         view: an entry of VIEWS.
         knows: KNOWS_ALL or KNOWS_NONE.
+        popularity: (n_head,) of everybody, public.
         tell: told after each victim.
     """
     total = statistic.total(silo)
-    values: list[tuple[float, float]] = []
+    values: list[tuple[float, float, float]] = []
     for num in range(n_victims):
         seen = view(total, event, NoiseStream.seeded(seed, "reconstruct", str(num)))
         if knows == KNOWS_ALL:
             others = statistic.total([*silo[:num], *silo[num + 1 :]])
             seen = seen - others.values / others.sens_grid
-        values.append(success(statistic.guess(seen), np.isin(statistic.head, silo[num])))
+        guess, own = statistic.guess(seen), np.isin(statistic.head, silo[num])
+        joined = _standard(guess) + _standard(np.log(np.maximum(popularity, _RARE)))
+        values.append((*success(guess, own), success(joined, own)[0]))
         tell()
     told = np.array(values)
-    return Found(auc=told[:, 0], precision=told[:, 1])
+    return Found(auc=told[:, 0], precision=told[:, 1], joined_auc=told[:, 2])
 
 
 def success(scores: Array, own: NDArray[np.bool_]) -> tuple[float, float]:
@@ -172,6 +179,10 @@ def success(scores: Array, own: NDArray[np.bool_]) -> tuple[float, float]:
         return 0.5, float(own.all())
     best = np.argsort(-scores, kind="stable")[: int(own.sum())]
     return auc(scores[own], scores[~own]), float(own[best].mean())
+
+
+def _standard(scores: Array) -> Array:
+    return np.asarray((scores - scores.mean()) / max(float(scores.std()), 1e-12))
 
 
 def _towards(direction: Array) -> Array:

@@ -115,21 +115,19 @@ def results_table(document: Mapping[str, Any]) -> Table:
         caption_justify="left",
         box=None,
     )
-    table.add_column("attack")
-    table.add_column("target")
-    table.add_column("found", justify="right", no_wrap=True)
-    table.add_column("claim ε", justify="right", no_wrap=True)
+    table.add_column("attack on target")
+    for name in ("found", "claim ε"):
+        table.add_column(name, justify="right", no_wrap=True)
     for name in ("verdict", "power", "false alarms"):
         table.add_column(name)
     for row in document["results"]:
         alarms = row["false_alarms"]
         table.add_row(
-            row["attack"],
-            f"{row['target']}{_how(row['settings'])}",
+            f"{row['attack']} on {row['target']}\n  {_how(row['settings'])}",
             _SIGNS[row["estimate"]].format(row["value"]),
             f"{row['claim_epsilon']:.2f}",
             row["verdict"],
-            ", ".join(_told(name, facts) for name, facts in row["power"].items()) or "-",
+            "\n".join(_told(name, facts) for name, facts in row["power"].items()) or "-",
             f"{alarms['alarms']}/{alarms['runs']}" if alarms else "-",
         )
     return table
@@ -138,10 +136,10 @@ def results_table(document: Mapping[str, Any]) -> Table:
 def _how(settings: Mapping[str, Any]) -> str:
     if "canaries" in settings:
         rate, rounds = settings["sampling_rate"], settings["rounds"]
-        return f", {settings['canary_kind']}, q={rate:g}, T={rounds}, m={settings['canaries']}"
+        return f"{settings['canary_kind']}, q={rate:g}, T={rounds}, m={settings['canaries']}"
     if "popularity auc" in settings:
-        return f" (popularity alone {settings['popularity auc']:.3f})"
-    return f" (AUC {settings['auc']['value']:.3f})"
+        return f"popularity alone {settings['popularity auc']:.3f}"
+    return f"AUC {settings['auc']['value']:.3f}"
 
 
 def _told(name: str, facts: Mapping[str, Any]) -> str:

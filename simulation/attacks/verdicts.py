@@ -189,6 +189,7 @@ def reconstruction(session: Session, target: str, epsilon: float) -> list[Result
                 order.seed,
                 view=see,
                 knows=knows,
+                popularity=released.popularity,
                 tell=lambda: session.tell(f"reconstruct {target}"),
             )
             for view, see in VIEWS.items()
@@ -256,6 +257,7 @@ def _told(found: Found) -> dict[str, float]:
         "auc low": mean - error,
         "auc high": mean + error,
         "precision": float(found.precision.mean()),
+        "auc with popularity": float(found.joined_auc.mean()),
         "victims": len(found.auc),
     }
 

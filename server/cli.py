@@ -66,7 +66,7 @@ def keys(
             soft_wrap=True,
         )
     public = identity.public.text()
-    print(json.dumps({"key_file": str(out), "public": public}) if as_json else public)
+    print(json.dumps({"key_file": str(out), "key": public}) if as_json else public)
 
 
 @plan_app.command()
@@ -108,7 +108,9 @@ def new(
     out.write_text(to_toml(plan), encoding="utf-8")
     _print_plan(plan, as_json=as_json)
     if not as_json:
-        line = f"{out} is for every owner to read and sign: fondaco-client approve {out}"
+        line = (
+            f"{out} is for every owner to read and sign: fondaco-client approve {out} --home FOLDER"
+        )
         out_console.print(escape(line), soft_wrap=True)
 
 

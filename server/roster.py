@@ -25,7 +25,7 @@ def read_roster(path: Path) -> dict[str, str]:
     for place, text in _lines_of(path):
         key = _public_key(place, text)
         silo_id = unquote(key.name.removeprefix(_PREFIX))
-        if not silo_id or key_name(silo_id) != key.name:
+        if not _is_name(silo_id) or key_name(silo_id) != key.name:
             raise ConfigError(f"{place}: {key.name!r} is no silo's name; expected {_PREFIX}SILO")
         if silo_id in roster:
             raise ConfigError(f"{place}: silo {silo_id!r} has a key already")
@@ -45,17 +45,13 @@ def read_coordinator(text_or_file: str) -> str:
         ConfigError: it is neither.
     """
     given = text_or_file.strip()
-    if given.startswith(f"{COORDINATOR}+"):
-        found = [("--coordinator", given)]
-    else:
+    found = [("--coordinator", given)]
+    if not given.startswith(f"{COORDINATOR}+"):
         found = list(_lines_of(Path(given)))
-    if len(found) != 1:
-        raise ConfigError(f"{given} must hold one public key, the coordinator's")
-    place, text = found[0]
-    key = _public_key(place, text)
-    if key.name != COORDINATOR:
-        raise ConfigError(f"{place}: {key.name!r} is not the coordinator; expected {COORDINATOR}")
-    return key.text()
+    keys = [_public_key(place, text) for place, text in found]
+    if len(keys) != 1 or keys[0].name != COORDINATOR:
+        raise ConfigError(f"{given} must hold one public key, that of {COORDINATOR}")
+    return keys[0].text()
 
 
 def _lines_of(path: Path) -> Iterator[tuple[str, str]]:
@@ -73,6 +69,10 @@ def _lines_of(path: Path) -> Iterator[tuple[str, str]]:
         for number, line in enumerate(lines, start=1):
             if line.strip() and not line.lstrip().startswith("#"):
                 yield f"{file.name} line {number}", line.strip()
+
+
+def _is_name(silo_id: str) -> bool:
+    return bool(silo_id.strip()) and silo_id.isprintable()
 
 
 def _public_key(place: str, text: str) -> PublicKey:

@@ -16,12 +16,14 @@ BOOKS = (
         "conformance: noise shares",
         ("share = math.isqrt(stddev_grid**2 // honest)", "share = stddev_grid // honest"),
         ("return share if share**2 * honest >= stddev_grid**2 else share + 1", "return share"),
+        also=("ledger audit: plan-terms",),
     ),
     row(
         "colluding and absent silos counted on for noise",
         PLAN,
         "conformance: noise shares",
         ("honest = self.n_min - self.t_collude", "honest = self.n_silos"),
+        also=("ledger audit: plan-terms",),
     ),
     row(
         "replace-one promised at the price of add-or-remove-one",
@@ -53,18 +55,21 @@ BOOKS = (
         LEDGER,
         "conformance: budget filter",
         ("if cost > left:", "if left < 0:"),
+        also=("ledger audit: over-budget",),
     ),
     row(
         "filter grants while anything is left",
         LEDGER,
         "conformance: budget filter",
         ("if cost > left:", "if left <= 0:"),
+        also=("ledger audit: over-budget",),
     ),
     row(
         "accountant reset each round",
         LEDGER,
         "conformance: budget filter",
         (_SPENT, 'for r in self._chain.of_type("DEBIT")[-1:])'),
+        also=("ledger audit: arithmetic",),
     ),
     row(
         "accountant reset by a restart",
@@ -74,6 +79,7 @@ BOOKS = (
          "self._chain = Chain(path, owner)\n"
          '        self._known = len(self._chain.of_type("DEBIT"))'),
         (_SPENT, 'for r in self._chain.of_type("DEBIT")[self._known :])'),
+        also=("ledger audit: arithmetic",),
     ),
     row(
         "refund after a crash",
@@ -82,6 +88,7 @@ BOOKS = (
         ("digest = self._agreed().digest",
          'done = {r["debit_seq"] for r in self._chain.of_type("RELEASE")}'),
         (_SPENT, 'for r in self._chain.of_type("DEBIT") if r["seq"] in done)'),
+        also=("ledger audit: arithmetic",),
     ),
     row(
         "debit after release",
@@ -91,11 +98,22 @@ BOOKS = (
          'paid = {**body, "request": request, "seq": len(self._chain.bodies) + 1}'),
     ),
     row(
+        "release without any debit",
+        LEDGER,
+        "ledger audit: no-debit",
+        ('paid = self._chain.append({**body, "request": request, "commit": commit})',
+         'paid = {**body, "request": request, "seq": len(self._chain.bodies) + 1}'),
+        ('if paid is None or (paid["seq"], self.silo_id) != (debit.seq, debit.silo_id):',
+         "if False:"),
+        also=("conformance: debit first",),
+    ),
+    row(
         "metrics without debit",
         LEDGER,
         "conformance: debit first",
         ("cost, left = plan.cost(event),", 
          "cost, left = plan.cost(event) * (event.kind != 'fusion'),"),
+        also=("ledger audit: cost",),
     ),
     row(
         "another request answered under the same debit",

@@ -165,6 +165,13 @@ MECHANISMS = (
         ("if sample.used:", "if False:"),
     ),
     row(
+        "local steps on one sample",
+        DOOR,
+        "conformance: sample reuse",
+        ("if total.sample is not sample:", "if False:"),
+        ("if sample.used:", "if False:"),
+    ),
+    row(
         "a customer added twice under one sample",
         SUMS,
         "conformance: sample reuse",
@@ -177,6 +184,13 @@ MECHANISMS = (
         "conformance: gradient sensitivity",
         (_WEIGHTS, "weights = np.full(len(squares), self._bound / self._clip_norm)"),
         (_TOTAL, _CLIP_LATE),
+    ),
+    row(
+        "no clipping at all",
+        SUMS,
+        "attack: one-run canaries",
+        (_WEIGHTS, "weights = np.full(len(squares), self._bound / self._clip_norm)"),
+        also=("conformance: gradient sensitivity",),
     ),
     row(
         "clip of the batch's mean",
@@ -295,6 +309,7 @@ MECHANISMS = (
         "conformance: noise scale with customers",
         (_GAUSS, "noise.gaussian(\n        event.dim, event.silo_stddev_grid\n"
                  "        // max(1, len(sample.user_nums) if sample else 1)\n    )"),
+        also=("attack: one-run canaries",),
     ),
     row(
         "noisy sum divided by the actual batch size",
@@ -308,12 +323,20 @@ MECHANISMS = (
         DOOR,
         "conformance: noise on untouched numbers",
         (_GAUSS, f"np.where(total.values != 0, {_GAUSS}, 0)"),
+        also=("attack: one-run canaries",),
     ),
     row(
         "the last number, a bias, without noise",
         DOOR,
         "conformance: noise on untouched numbers",
         (_GAUSS, f"np.append({_GAUSS}[:-1], 0)"),
+    ),
+    row(
+        "noise switched off",
+        DOOR,
+        "attack: one-run canaries",
+        (_GAUSS, f"0 * {_GAUSS}"),
+        also=("conformance: noise scale",),
     ),
     row(
         "metrics without noise",
@@ -339,6 +362,21 @@ MECHANISMS = (
         DOOR,
         "conformance: noise shares",
         (_GAUSS, "noise.gaussian(event.dim, event.silo_stddev_grid // 2)"),
+    ),
+    row(
+        "gradient may write into the update",
+        DOOR,
+        "conformance: local steps",
+        ("gradient(parameters.copy(), sample)", "gradient(parameters, sample)"),
+    ),
+    row(
+        "whether a release fails depends on the data",
+        DOOR,
+        "conformance: local steps",
+        ("    moved = np.nan_to_num(",
+         "    if not np.isfinite(parameters).all():\n"
+         "        raise ValueError('ran away')\n"
+         "    moved = np.nan_to_num("),
     ),
     row(
         "retry recomputed with new noise",

@@ -24,18 +24,23 @@ class Bug:
         name: what was done wrong.
         where: the module under `fondaco` whose source is changed.
         edits: (right source, wrong source), each right source standing there just once.
-        caught_by: "conformance: <check>" or "property: <function>".
+        caught_by: "conformance: <check>", "property: <function>", "ledger audit: <finding>" or
+            "attack: <attack>".
+        also: other checks that catch it.
     """
 
     name: str
     where: str
     edits: tuple[tuple[str, str], ...]
     caught_by: str
+    also: tuple[str, ...] = ()
 
 
-def row(name: str, where: str, caught_by: str, *edits: tuple[str, str]) -> Bug:
+def row(
+    name: str, where: str, caught_by: str, *edits: tuple[str, str], also: tuple[str, ...] = ()
+) -> Bug:
     """Return one row of the table."""
-    return Bug(name=name, where=where, edits=edits, caught_by=caught_by)
+    return Bug(name=name, where=where, edits=edits, caught_by=caught_by, also=also)
 
 
 def mutated(bug: Bug) -> types.ModuleType:

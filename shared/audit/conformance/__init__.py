@@ -10,7 +10,7 @@ import hashlib
 import platform
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -51,6 +51,7 @@ CHECKS: Mapping[str, Callable[[Probe], Outcome]] = {
     "gradient sensitivity": sum_checks.check_gradients,
     "customers alone": sum_checks.check_alone,
     "any input": sum_checks.check_any_input,
+    "local steps": sum_checks.check_moves,
     "debit first": ledger_checks.check_debit_first,
     "budget filter": ledger_checks.check_filter,
     "restart": ledger_checks.check_restart,
@@ -137,7 +138,8 @@ def run_conformance(
     seed: int | None = None,
     quick: bool = False,
     core: Core | None = None,
-    only: tuple[str, ...] = (),
+    only: Sequence[str] = (),
+    tell: Callable[[str], None] = lambda name: None,
 ) -> Conformance:
     """Run the checks; about 10 seconds, 5 if `quick`.
 
@@ -146,12 +148,13 @@ def run_conformance(
         quick: fewer draws.
         core: the functions under test; by default the installed ones.
         only: names of CHECKS; all if empty.
+        tell: hears the name of each check that is about to run.
     """
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="fondaco-conformance-") as folder:
         probe = Probe(core or Core(), Path(folder), seed, quick=quick)
         try:
-            checks = tuple(_run(name, probe) for name in only or CHECKS)
+            checks = tuple(_run(name, probe, tell) for name in only or CHECKS)
         finally:
             probe.close()
     return Conformance(
@@ -159,8 +162,9 @@ def run_conformance(
     )
 
 
-def _run(name: str, probe: Probe) -> Check:
+def _run(name: str, probe: Probe, tell: Callable[[str], None]) -> Check:
     """Run one check; one that cannot be completed has failed."""
+    tell(name)
     began, checker = time.monotonic(), CHECKS[name]
     try:
         outcome = checker(probe)

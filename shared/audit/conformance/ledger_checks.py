@@ -157,13 +157,13 @@ def _fair_budget(agreed: RunPlan) -> int:
 
 
 def _granted(ledger: Ledger, kind: str, start: int = 1) -> int:
-    """How many attempts of the first release of `kind` the filter grants, at most 500."""
-    for count, attempt in enumerate(range(start, start + 500)):
+    """How many attempts of the first release of `kind` the filter grants, at most 40."""
+    for count, attempt in enumerate(range(start, start + 40)):
         try:
             ledger.debit(kind, 1, attempt, request=ASKED)
         except BudgetError:
             return count
-    return 500
+    return 40
 
 
 def _on_disk(probe: Probe, agreed: RunPlan, silo_id: str) -> Iterator[dict[str, Any]]:

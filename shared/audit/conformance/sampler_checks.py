@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ...privacy.clipping import ClippedSum
 from ...privacy.events import EVERYBODY
 from ...privacy.gradients import Factors
 from ...privacy.noise import Sample
@@ -71,10 +72,25 @@ def check_reuse(probe: Probe) -> Outcome:
     total.add(sample.user_nums[:1], [_ones(probe, 1)])
     if works(lambda: total.add(sample.user_nums[:1], [_ones(probe, 1)])):
         faults.append("a customer was added in two batches")
+    if works(lambda: _steps_of_one_sample(probe)):
+        faults.append("local steps were computed from another sample than was drawn")
     everybody = probe.stream("all").sample(50, EVERYBODY).user_nums
     if everybody.tolist() != list(range(50)):
         faults.append("a sample of everybody is not everybody")
-    return Outcome(statistic=float(len(faults)), faults=tuple(faults), detail="six attempts")
+    return Outcome(statistic=float(len(faults)), faults=tuple(faults), detail="seven attempts")
+
+
+def _steps_of_one_sample(probe: Probe) -> None:
+    """Take local steps that all use the customers of the first."""
+    samples: list[Sample] = []
+
+    def gradient(parameters: Array, sample: Sample) -> ClippedSum:
+        samples.append(sample)
+        return probe.core.gradient_sum(len(parameters), 1.0, GRID, samples[0]).total()
+
+    debit = probe.ledger(probe.sampled_plan, "reuse").debit("steps", 1, request=ASKED)
+    start, stream = np.zeros(debit.event.dim), probe.stream("one sample")
+    probe.core.release_moves(start, gradient, lambda p, noisy: p, debit, stream, n_users=50)
 
 
 def _coins(probe: Probe, ppm: int) -> Array:

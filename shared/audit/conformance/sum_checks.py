@@ -9,8 +9,9 @@ import numpy as np
 
 from ...privacy.clipping import ClippedSum
 from ...privacy.events import EVERYBODY
+from ...privacy.noise import Sample
 from ...privacy.plan import GRID
-from .probe import Array, Ints, Outcome, Probe
+from .probe import ASKED, STEPS_DIM, Array, Ints, Outcome, Probe
 
 _N_ITEMS = 40
 _GIANT = 100_000
@@ -103,6 +104,31 @@ def check_alone(probe: Probe) -> Outcome:
             worst = max(worst, float(np.max(np.abs(np.sum(alone, axis=0) - together))))
     faults = (f"sums of customers differ from their sum by {worst:.0f}",) if worst > 5 else ()  # noqa: PLR2004
     return Outcome(statistic=worst, faults=faults, detail=f"largest difference {worst:.1f} units")
+
+
+def check_moves(probe: Probe) -> Outcome:
+    """Local steps tell nothing but noisy sums: no side door for the gradient, no failure."""
+    plan, faults = probe.sampled_plan, []
+    start = np.zeros(STEPS_DIM)
+
+    def writing(parameters: Array, sample: Sample) -> ClippedSum:
+        total = probe.core.gradient_sum(len(parameters), 1.0, GRID, sample).total()
+        parameters += 1e6
+        start[:] = 1e9
+        return total
+
+    def run(round_num: int, move: Callable[[Array, Array], Array]) -> Ints:
+        debit = probe.ledger(plan, "moves").debit("steps", round_num, request=ASKED)
+        stream = probe.stream("moves", str(round_num))
+        return probe.core.release_moves(start, writing, move, debit, stream, n_users=9).values
+
+    if run(1, lambda parameters, noisy: parameters).any():
+        faults.append("a gradient wrote what it knew into the update")
+    ends = np.resize([np.nan, np.inf, -np.inf, 1e300], STEPS_DIM)
+    told = _told_values(lambda: run(2, lambda parameters, noisy: ends))
+    if told != f"int64({STEPS_DIM},)":
+        faults.append(f"parameters that ran away gave {told}")
+    return Outcome(statistic=float(len(faults)), faults=tuple(faults), detail="two local runs")
 
 
 def _check_tables(probe: Probe, summed: Callable[..., ClippedSum]) -> Outcome:
@@ -248,8 +274,12 @@ def _squared_norm(one: Ints, two: Ints) -> int:
 
 def _told(attempt: Callable[[], ClippedSum]) -> str:
     """What anybody sees of a sum without seeing its numbers."""
+    return _told_values(lambda: attempt().values)
+
+
+def _told_values(attempt: Callable[[], Ints]) -> str:
     try:
-        total = attempt()
+        values = attempt()
     except Exception as error:
         return type(error).__name__
-    return f"{total.values.dtype}{total.values.shape} {total.sens_grid}"
+    return f"{values.dtype}{values.shape}"

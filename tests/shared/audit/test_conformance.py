@@ -88,6 +88,12 @@ def test_failed_run_says_so_in_its_text():
     assert "repeats" in body["checks"][0]["detail"]
 
 
+def test_run_tells_what_it_is_about_to_check():
+    told = []
+    run_conformance(only=("seeded streams", "epsilon of units"), tell=told.append)
+    assert told == ["seeded streams", "epsilon of units"]
+
+
 def test_unknown_check_is_no_check():
     with pytest.raises(KeyError):
         run_conformance(only=("no such check",))

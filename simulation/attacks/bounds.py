@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, ndtr, ndtri
-from scipy.stats import binom, norm, rankdata
+from scipy.stats import binom, rankdata
 
 from fondaco.shared.calibration import gaussian_mu
 from fondaco.shared.privacy.accountant import epsilon_bound
@@ -144,31 +144,21 @@ def epsilon_of(mu: float, delta: float) -> float:
     return epsilon_bound((Mechanism(1 / Fraction(mu)),), delta)
 
 
-def epsilon_of_normals(
-    included: tuple[float, float], excluded: tuple[float, float], delta: float
-) -> float:
-    """Return the epsilon at which two normal laws are (epsilon, delta)-indistinguishable [1].
+def epsilon_of_normals(included: Array, excluded: Array, delta: float) -> float:
+    """Return the epsilon of two normal laws of one spread, fitted to the canaries' statistics [1].
+
+    One spread, because the tails at `delta` rest on it: two fitted ones err upwards.
 
     Args:
-        included: mean and standard deviation of a canary's statistic when it took part.
-        excluded: the same when it did not.
+        included: (n_in,) statistics of the canaries that took part.
+        excluded: (n_out,) of the others.
         delta: [probability].
     """
-    (mean_in, spread_in), (mean_out, spread_out) = included, excluded
-    reach = 12.0 * max(spread_in, spread_out)
-    grid = np.linspace(min(mean_in, mean_out) - reach, max(mean_in, mean_out) + reach, 40_001)
-    step = grid[1] - grid[0]
-    with_it = norm.logpdf(grid, mean_in, spread_in)
-    without = norm.logpdf(grid, mean_out, spread_out)
-
-    def beyond(epsilon: float) -> bool:
-        for p, q in ((with_it, without), (without, with_it)):
-            gap = np.exp(p) * -np.expm1(np.minimum(epsilon + q - p, 0.0))
-            if gap.sum() * step > delta:
-                return True
-        return False
-
-    return _largest(beyond, 0.0)
+    spread = math.sqrt((float(included.var()) + float(excluded.var())) / 2)
+    shift = max(float(included.mean() - excluded.mean()), 0.0)
+    if shift >= MOST_EPSILON * spread:
+        return MOST_EPSILON
+    return min(epsilon_of(max(shift / spread, 1e-6), delta), MOST_EPSILON)
 
 
 def auc(included: Array, excluded: Array) -> float:

@@ -48,11 +48,7 @@ class Observed:
 
         Source: Andrew et al. 2024, with both laws estimated.
         """
-        laws = [self.cosines[self.included], self.cosines[~self.included]]
-        (mean_in, spread_in), (mean_out, spread_out) = [
-            (float(law.mean()), float(law.std(ddof=1))) for law in laws
-        ]
-        return epsilon_of_normals((mean_in, spread_in), (mean_out, spread_out), delta)
+        return epsilon_of_normals(self.cosines[self.included], self.cosines[~self.included], delta)
 
 
 def observe(target: Target, attacked: Attacked, claim: Claim, seed: int) -> Observed:

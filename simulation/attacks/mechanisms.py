@@ -108,22 +108,24 @@ Attacked = Callable[[Contributors, Claim, NoiseStream], Array]
 """(customers, claim, noise) -> (dim,) what leaves in one release [clip norms]."""
 
 
-def noisy_sum(total: ClippedSum, stddev_grid: int, noise: NoiseStream) -> Array:
-    """Return what `release` would make of `total`, without a debit [clip norms].
+def noisy_sum(
+    total: ClippedSum, stddev_grid: int, noise: NoiseStream, *, copies: int = 1
+) -> NDArray[np.int64]:
+    """Return what `release` would make of `total`, without a debit [grid units].
 
     Args:
         total: from the core.
         stddev_grid: noise [grid units].
         noise: of one release.
+        copies: what the sum is multiplied by before; more than 1 breaks the mechanism.
     """
-    noisy = total.values + noise.gaussian(len(total.values), stddev_grid)
-    return np.asarray(noisy / total.sens_grid)
+    return np.asarray(copies * total.values + noise.gaussian(len(total.values), stddev_grid))
 
 
 def right(customers: Contributors, claim: Claim, noise: NoiseStream) -> Array:
     """Return one release of the installed core."""
     sample = noise.sample(customers.n_users, claim.sampling_ppm)
-    return noisy_sum(customers.clipped(sample), claim.stddev_grid, noise)
+    return noisy_sum(customers.clipped(sample), claim.stddev_grid, noise) / GRID
 
 
 def no_noise(customers: Contributors, claim: Claim, noise: NoiseStream) -> Array:
@@ -136,7 +138,7 @@ def noise_over_batch(customers: Contributors, claim: Claim, noise: NoiseStream) 
     """Return a sum whose noise was made for a mean: divided by the expected batch."""
     sample = noise.sample(customers.n_users, claim.sampling_ppm)
     stddev_grid = max(1, round(claim.stddev_grid / _batch(customers, claim)))
-    return noisy_sum(customers.clipped(sample), stddev_grid, noise)
+    return noisy_sum(customers.clipped(sample), stddev_grid, noise) / GRID
 
 
 def clip_after_averaging(customers: Contributors, claim: Claim, noise: NoiseStream) -> Array:
@@ -151,7 +153,7 @@ def clip_after_averaging(customers: Contributors, claim: Claim, noise: NoiseStre
 def no_sampling(customers: Contributors, claim: Claim, noise: NoiseStream) -> Array:
     """Return a release of everybody, although the claim counts on a sample."""
     sample = noise.sample(customers.n_users, EVERYBODY)
-    return noisy_sum(customers.clipped(sample), claim.stddev_grid, noise)
+    return noisy_sum(customers.clipped(sample), claim.stddev_grid, noise) / GRID
 
 
 RIGHT: Attacked = right

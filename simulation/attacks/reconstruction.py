@@ -32,12 +32,12 @@ View = Callable[[ClippedSum, PrivacyEvent, NoiseStream], Array]
 
 def share(total: ClippedSum, event: PrivacyEvent, noise: NoiseStream) -> Array:
     """Return the silo's share, as it is where masking broke."""
-    return noisy_sum(total, event.silo_stddev_grid, noise)
+    return noisy_sum(total, event.silo_stddev_grid, noise) / total.sens_grid
 
 
 def full_noise(total: ClippedSum, event: PrivacyEvent, noise: NoiseStream) -> Array:
     """Return the sum with all the noise that the joint release carries."""
-    return noisy_sum(total, event.stddev_grid, noise)
+    return noisy_sum(total, event.stddev_grid, noise) / total.sens_grid
 
 
 def bare(total: ClippedSum, event: PrivacyEvent, noise: NoiseStream) -> Array:

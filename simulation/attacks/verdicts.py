@@ -86,7 +86,16 @@ def cosine(session: Session, target: str, epsilon: float) -> list[Result]:
             estimate=ESTIMATE,
             settings={**audited.facts, "values": list(values)},
         )
-        results.append(replace(result, value=float(np.median(values)), verdict=MEASURED))
+        settings = {**result.settings, "runs above the claim": result.false_alarms["alarms"]}
+        results.append(
+            replace(
+                result,
+                value=float(np.median(values)),
+                verdict=MEASURED,
+                false_alarms={},
+                settings=settings,
+            )
+        )
     return results
 
 
@@ -114,6 +123,7 @@ def membership(session: Session, target: str, epsilon: float) -> list[Result]:
         **vars(sizes),
         "models": "+".join(FUSED_MODELS),
         "fusion": "even public weights",
+        "plan": plan.digest,
         "seed": order.seed,
         "seconds": clock.seconds,
     }
@@ -196,6 +206,7 @@ def reconstruction(session: Session, target: str, epsilon: float) -> list[Result
         }
         facts = {
             "attacker": knows,
+            "plan": released.plan.digest,
             "silo_customers": N_SILO,
             "silo_noise_multiplier": float(event.silo_noise_multiplier),
             "noise_multiplier": float(event.noise_multiplier),

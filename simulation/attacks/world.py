@@ -33,6 +33,7 @@ from ..datasets import load
 from ..partition import partition
 from ..planning import make_plan
 from ..scenario import Scenario
+from .mechanisms import noisy_sum
 
 Basket = NDArray[np.int64]
 """(n_items_of_customer,) distinct items, in the order in which they were first taken."""
@@ -239,7 +240,7 @@ def published(
     return RoundResult(
         kind=event.kind,
         round_num=event.round_num,
-        total=copies * total.values + noise.gaussian(event.dim, stddev_grid),
+        total=noisy_sum(total, stddev_grid, noise, copies=copies),
         present=tuple(f"silo {num}" for num in range(honest)),
         dropped=(),
     )

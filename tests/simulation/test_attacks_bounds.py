@@ -166,14 +166,15 @@ def test_gaussian_epsilon_is_found_again():
 
 
 @pytest.mark.parametrize("mu", [0.5, 1.0, 3.0])
-def test_normal_laws_of_equal_spread_are_a_gaussian_mechanism(mu):
-    spread = 0.01
-    found = epsilon_of_normals((mu * spread, spread), (0.0, spread), 1e-5)
-    assert found == pytest.approx(epsilon_of(mu, 1e-5), abs=5e-3)
+def test_estimate_of_normal_laws_is_that_of_the_gaussian_mechanism(mu):
+    excluded = 0.01 * norm.ppf((np.arange(20_000) + 0.5) / 20_000)
+    found = epsilon_of_normals(excluded + mu * 0.01, excluded, 1e-5)
+    assert found == pytest.approx(epsilon_of(mu, 1e-5), rel=5e-3)
 
 
-def test_laws_far_apart_stop_at_the_largest_epsilon():
-    assert epsilon_of_normals((1.0, 1e-3), (0.0, 1e-3), 1e-5) == MOST_EPSILON
+def test_estimate_is_nothing_for_equal_laws_and_the_most_for_sure_ones():
+    assert epsilon_of_normals(np.array([1.0, 2.0]), np.array([1.0, 2.0]), 1e-5) < 1e-4
+    assert epsilon_of_normals(np.ones(3), np.zeros(3), 1e-5) == MOST_EPSILON
 
 
 def test_auc_and_tpr_can_be_checked_by_hand():

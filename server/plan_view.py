@@ -11,8 +11,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from fondaco.shared.calibration import epsilon_in_silos
+from fondaco.shared.errors import ConfigError
 from fondaco.shared.models.terms import FUSION, FUSION_CLIP
-from fondaco.shared.privacy.events import EVERYBODY, PrivacyEvent
+from fondaco.shared.privacy.events import EVERYBODY
 from fondaco.shared.privacy.plan import RunPlan
 from fondaco.shared.provenance import code_digest
 
@@ -26,6 +27,9 @@ def plan_facts(plan: RunPlan, today: date) -> dict[str, Any]:
     Args:
         plan: any.
         today: by which it may have expired (UTC).
+
+    Raises:
+        ConfigError: a term of a model cannot be read.
     """
     return {
         "digest": plan.digest,
@@ -43,6 +47,7 @@ def plan_facts(plan: RunPlan, today: date) -> dict[str, Any]:
         "epsilons": _epsilons(plan),
         "cohort": {**asdict(plan.cohort), "witnesses": plan.witnesses},
         "releases": release_facts(plan),
+        "clip_norms": {event.kind: _clip_norm(plan, event.kind) for event in plan.releases},
         "models": {name: dict(terms) for name, terms in plan.models.items()},
         "public": dict(plan.public),
         "earlier": {"plan": plan.earlier_digest, "releases": len(plan.earlier)},
@@ -57,11 +62,11 @@ def release_facts(plan: RunPlan) -> list[dict[str, Any]]:
     return [
         {
             "kind": events[0].kind,
-            "first_round": events[0].round_num,
+            "round": events[0].round_num,
             "rounds": len(events),
             "steps": events[0].steps,
             "dim": events[0].dim,
-            "clip_norm": _clip_norm(plan, events[0]),
+            "sensitivity": events[0].sens_grid / plan.grid,
             "noise_multiplier": float(events[0].noise_multiplier),
             "silo_noise_multiplier": float(events[0].silo_noise_multiplier),
             "sampling_rate": events[0].sampling_ppm / EVERYBODY,
@@ -96,11 +101,15 @@ def _epsilons(plan: RunPlan) -> dict[str, Any]:
     }
 
 
-def _clip_norm(plan: RunPlan, event: PrivacyEvent) -> float:
+def _clip_norm(plan: RunPlan, kind: str) -> float:
     """C in the model's units; histories of popularity and Gram are scaled to 1."""
-    if event.kind == FUSION:
+    if kind == FUSION:
         return FUSION_CLIP
-    return float(plan.models.get(event.kind, {}).get("clip_norm", "1"))
+    text = plan.models.get(kind, {}).get("clip_norm", "1")
+    try:
+        return float(text)
+    except ValueError:
+        raise ConfigError(f"the plan's {kind}.clip_norm={text!r} is no number") from None
 
 
 def in_words(facts: Mapping[str, Any]) -> list[str]:
@@ -188,7 +197,7 @@ def _release_table(facts: Mapping[str, Any]) -> Table:
             str(release["rounds"]),
             str(release["steps"]),
             f"{release['dim']:,}",
-            f"{release['clip_norm']:g}",
+            f"{facts['clip_norms'][release['kind']]:g}",
             f"{release['sampling_rate']:g}",
             f"{release['noise_multiplier']:.3f}",
             f"{release['silo_noise_multiplier']:.3f}",

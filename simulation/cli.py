@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from fondaco.server.plan_view import release_facts
 from fondaco.shared.errors import FondacoError
 
 from . import run as runs
@@ -22,7 +23,7 @@ from .attacks import make_order, results_table
 from .datasets import list_datasets
 from .library import load_scenario, scenario_names
 from .report import summary_table, write_comparison, write_report
-from .result import plan_facts, privacy_facts, read_result, release_facts, write_result
+from .result import plan_facts, privacy_facts, read_result, write_result
 from .scenario import Scenario
 from .tune import facts_of, parse_knob, write_tuned
 from .tune import tune as run_search

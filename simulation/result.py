@@ -15,11 +15,11 @@ from typing import Any
 
 from fondaco.server.app import Outcome
 from fondaco.server.global_model import model_digest
+from fondaco.server.plan_view import release_facts
 from fondaco.shared.calibration import epsilon_in_silos
 from fondaco.shared.errors import ConfigError
 from fondaco.shared.models import MODELS
 from fondaco.shared.models.terms import BUCKET_EDGES, PlannedModels
-from fondaco.shared.privacy.events import EVERYBODY
 from fondaco.shared.privacy.plan import RunPlan
 
 from .evaluation import Measured
@@ -130,28 +130,6 @@ def privacy_facts(plan: RunPlan) -> dict[str, Any]:
         "secure_aggregation": plan.secure_aggregation,
         "claims": "none (simulation, seeded noise)",
     }
-
-
-def release_facts(plan: RunPlan) -> list[dict[str, Any]]:
-    """Return what each silo would release, in order; rounds of one kind together."""
-    facts = []
-    for kind, group in groupby(plan.releases, key=lambda event: event.kind):
-        events = list(group)
-        facts.append(
-            {
-                "kind": kind,
-                "round": events[0].round_num,
-                "rounds": len(events),
-                "noise_multiplier": float(events[0].noise_multiplier),
-                "silo_noise_multiplier": float(events[0].silo_noise_multiplier),
-                "sensitivity": events[0].sens_grid / plan.grid,
-                "sampling_rate": events[0].sampling_ppm / EVERYBODY,
-                "steps": events[0].steps,
-                "share": sum(map(plan.cost, events)) / plan.budget_units,
-                "dim": events[0].dim,
-            }
-        )
-    return facts
 
 
 def model_facts(

@@ -167,6 +167,7 @@ def test_show_as_json_holds_the_plans_own_figures(plan_file):
     for shown, planned in zip(facts["releases"], plan.releases, strict=True):
         assert shown["noise_multiplier"] == float(planned.noise_multiplier)
         assert (shown["kind"], shown["dim"]) == (planned.kind, planned.dim)
+    assert facts["clip_norms"] == {"popularity": 1.0, "gram": 1.0}
     assert sum(release["share"] for release in facts["releases"]) == pytest.approx(1.0)
 
 
@@ -243,3 +244,9 @@ def test_plan_whose_noise_was_lowered_is_refused(plan_file, fails):
     noise = read_plan(plan_file).releases[0].stddev_grid
     plan_file.write_text(text.replace(str(noise), str(noise // 2)))
     assert "budget" in fails("plan", "show", plan_file)
+
+
+def test_term_that_is_no_number_is_refused(make_plan, tmp_path, fails):
+    path = tmp_path / "plan.toml"
+    path.write_text(to_toml(make_plan(models={"gram": {"clip_norm": "wide"}})))
+    assert "gram.clip_norm='wide' is no number" in fails("plan", "show", path)

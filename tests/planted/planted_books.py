@@ -3,7 +3,7 @@
 from planted_tools import row
 
 PLAN, LEDGER, COST = "shared.privacy.plan", "shared.privacy.ledger", "shared.privacy.accountant"
-NETWORKS = "client.dpsgd"
+NETWORKS, AGENT = "client.dpsgd", "client.agent"
 
 _SPENT = 'for r in self._chain.of_type("DEBIT") if r["plan_digest"] == digest)'
 _TIMES = "times[multiplier, sampling_ppm] += steps"
@@ -159,6 +159,18 @@ BOOKS = (
           "accountant.compose(as_dp_event([mechanism._replace(steps=1)]))")),
     row("spent RDP told as epsilon, delta forgotten", COST, "conformance: epsilon of units",
          ("return max(units / UNITS_PER_RDP + rest, 0.0)", "return units / UNITS_PER_RDP")),
+    # a silo's programs
+    row("a seed accepted in a deployment", AGENT, "property: agents_seed_no_deployment",
+        ('if seed is not None and plan.mode != "simulation":', "if False:")),
+    row("a retry answered by computing anew", AGENT, "property: agents_resend_the_same_bytes",
+        ("if debit.released:", "if False:")),
+    row("orders for another plan answered", AGENT, "property: agents_answer_their_own_plan_only",
+        ("if request.plan_digest != self.plan.digest:", "if False:")),
+    row("orders for other code answered", AGENT, "property: agents_answer_their_own_plan_only",
+        ("if request.code_digest != code_digest():", "if False:")),
+    row("bare hash of private rows in the ledger", AGENT, "property: commitments_are_keyed",
+        ("commit = commit_to(self._rows_digest, opening)",
+         "commit = commit_to(self._rows_digest, bytes(32))")),
     # networks
     row("BatchNorm let in, which couples customers", NETWORKS, "property: networks_are_checked",
          ("isinstance(layer, nn.modules.batchnorm._NormBase)", "False")),

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
+from planted_agents import AGENT_PROPERTIES
 from torch import nn
 
 from fondaco.shared.errors import ConfigError
@@ -110,4 +111,4 @@ PROPERTIES = {
         gradients_are_whole,
         divisors_are_public,
     )
-}
+} | AGENT_PROPERTIES

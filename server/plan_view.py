@@ -88,16 +88,20 @@ def _promise(plan: RunPlan) -> dict[str, Any]:
 
 
 def _epsilons(plan: RunPlan) -> dict[str, Any]:
-    """What a customer of one silo is promised by who is trusted, and a customer of several."""
+    """What a customer of one silo is promised by who is trusted, and a customer of several.
+
+    The certificate also bounds what less can be learned from; side figures alone are looser.
+    """
     found = plan.epsilons()
+    promise, clear = found["epsilon"], found["clear_shares"]
     several = {str(k): epsilon_in_silos(plan, k) for k in SILOS if k > 1}
     return {
-        "pld": found["epsilon"],
+        "pld": promise,
         "rdp": found["epsilon_rdp"],
-        "against_server": found["all_honest"],
-        "against_server_and_colluding_silos": found["epsilon"],
-        "if_masking_broke": found["clear_shares"],
-        "in_silos": {"1": found["epsilon"], **several},
+        "against_server": min(found["all_honest"], promise),
+        "against_server_and_colluding_silos": promise,
+        "if_masking_broke": min(clear, promise) if plan.trust == "silo" else clear,
+        "in_silos": {"1": promise, **several},
     }
 
 
@@ -173,8 +177,8 @@ def _epsilon_table(facts: Mapping[str, Any]) -> Table:
         f"What it costs a customer at δ = {promise['target_delta']:g}", ["who sees what"], ["ε"]
     )
     table.caption = (
-        f"certified by PLD; the ledgers' filter counts RDP at order {promise['order']}: "
-        f"ε = {epsilons['rdp']:.3f}, {promise['budget_units'] / 1e9:.6f} in all"
+        "the promise is certified by PLD; the ledgers' filter counts RDP at order "
+        f"{promise['order']}: ε = {epsilons['rdp']:.3f}, {promise['budget_units'] / 1e9:.6f} in all"
     )
     colluding = facts["cohort"]["t_collude"]
     rows = {
@@ -216,7 +220,7 @@ def _terms_table(models: Mapping[str, Mapping[str, str]]) -> Table:
 def _table(title: str, texts: Sequence[str], numbers: Sequence[str]) -> Table:
     table = Table(title=title, title_justify="left", caption_justify="left", box=None)
     for name in texts:
-        table.add_column(name)
+        table.add_column(name, no_wrap=name != "terms")
     for name in numbers:
         table.add_column(name, justify="right")
     return table

@@ -3,13 +3,15 @@
 import json
 import stat
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from typer.testing import CliRunner
 
 from fondaco.client import cli as client_cli
 from fondaco.server import cli
+from fondaco.server.plan_view import plan_facts
+from fondaco.shared.calibration import Statistic
 from fondaco.shared.chain.keys import COORDINATOR, Identity, key_name
 from fondaco.shared.plan_text import read_plan, to_toml
 from fondaco.shared.provenance import code_digest
@@ -250,3 +252,18 @@ def test_term_that_is_no_number_is_refused(make_plan, tmp_path, fails):
     path = tmp_path / "plan.toml"
     path.write_text(to_toml(make_plan(models={"gram": {"clip_norm": "wide"}})))
     assert "gram.clip_norm='wide' is no number" in fails("plan", "show", path)
+
+
+def test_who_sees_less_learns_less_where_customers_are_sampled(make_plan, tmp_path):
+    """Side figures are bounds by RDP there; the certificate bounds them as well."""
+    sampled = Statistic(kind="mf", share=1, dim=7, rounds=2, sampling_ppm=200_000, steps=3)
+    plan = make_plan([sampled], trust="silo", epsilon=2.0)
+    assert plan.epsilons()["all_honest"] > plan.epsilons()["epsilon"]
+    epsilons = plan_facts(plan, date(2026, 1, 1))["epsilons"]
+    assert epsilons["against_server"] == epsilons["pld"] == epsilons["if_masking_broke"]
+    assert epsilons["pld"] < epsilons["in_silos"]["2"] < epsilons["in_silos"]["3"]
+
+
+def test_broken_masking_costs_more_where_noise_is_shared(plan):
+    epsilons = plan_facts(plan, date(2026, 1, 1))["epsilons"]
+    assert epsilons["against_server"] < epsilons["pld"] < epsilons["if_masking_broke"]

@@ -13,10 +13,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from fondaco.server.checkpoint import RoundResult
 from fondaco.shared.calibration import calibrate, gaussian_mu
 from fondaco.shared.privacy.accountant import epsilon_pld
 from fondaco.shared.privacy.clipping import ClippedSum
-from fondaco.shared.privacy.events import EVERYBODY, Mechanism
+from fondaco.shared.privacy.events import EVERYBODY, Mechanism, PrivacyEvent
 from fondaco.shared.privacy.noise import NoiseStream, Sample
 from fondaco.shared.privacy.plan import GRID, RunPlan
 
@@ -120,6 +121,21 @@ def noisy_sum(
         copies: what the sum is multiplied by before; more than 1 breaks the mechanism.
     """
     return np.asarray(copies * total.values + noise.gaussian(len(total.values), stddev_grid))
+
+
+def published(
+    plan: RunPlan, event: PrivacyEvent, total: ClippedSum, noise: NoiseStream, *, copies: int = 1
+) -> RoundResult:
+    """Return the joint release of a cohort of which only the honest silos' noise counts."""
+    honest = plan.cohort.n_min - plan.cohort.t_collude
+    stddev_grid = round(event.silo_stddev_grid * np.sqrt(honest))
+    return RoundResult(
+        kind=event.kind,
+        round_num=event.round_num,
+        total=noisy_sum(total, stddev_grid, noise, copies=copies),
+        present=tuple(f"silo {num}" for num in range(honest)),
+        dropped=(),
+    )
 
 
 def right(customers: Contributors, claim: Claim, noise: NoiseStream) -> Array:

@@ -1,7 +1,8 @@
 """Reconstruction from one silo's share: which items did one customer take?
 
 The attacker holds one vector of a silo and guesses a customer's items from it. `knows all` knows
-every other customer of the silo, as in the definition of the guarantee, `knows none` nobody.
+every other customer of the silo, as in the definition of the guarantee, `knows half` also every
+second item of the customer and wants the others, `knows none` nothing of anybody.
 `VIEWS` says what vector it is: the noisy share that is seen where masking broke, the share with
 the whole noise of the joint release, or the bare sum, which shows that the attack works.
 """
@@ -48,7 +49,7 @@ def bare(total: ClippedSum, event: PrivacyEvent, noise: NoiseStream) -> Array:
 
 VIEWS: Mapping[str, View] = {"share": share, "full noise": full_noise, "no noise": bare}
 _RARE = 1e-3
-KNOWS_ALL, KNOWS_NONE = "knows all", "knows none"
+KNOWS_ALL, KNOWS_HALF, KNOWS_NONE = ATTACKERS = ("knows all", "knows half", "knows none")
 
 
 class Statistic(Protocol):
@@ -59,8 +60,13 @@ class Statistic(Protocol):
     def total(self, baskets: Sequence[Basket]) -> ClippedSum:
         """Return the core's clipped sum over `baskets`."""
 
-    def guess(self, seen: Array) -> Array:
-        """Return (n_head,) how likely each item of the head is one customer's own [1]."""
+    def guess(self, seen: Array, hint: Array | None) -> Array:
+        """Return (n_head,) how likely each item of the head is one customer's own [1].
+
+        Args:
+            seen: (dim,) what is left of the release [clip norms].
+            hint: (dim,) what the items would add that are known already, if any.
+        """
 
 
 class GramStatistic:
@@ -74,10 +80,11 @@ class GramStatistic:
         """Return the Gram of these customers."""
         return gram_sum(histories_of(baskets, self._n_items).restrict(self.head), GRID)
 
-    def guess(self, seen: Array) -> Array:
-        """Return the first direction of what is seen."""
-        vectors = np.linalg.eigh(unpack_gram(seen))[1]
-        return _towards(vectors[:, -1])
+    def guess(self, seen: Array, hint: Array | None) -> Array:
+        """Return the first direction of what is seen, or what stands beside the known items."""
+        known = unpack_gram(seen if hint is None else hint)
+        first = _towards(np.linalg.eigh(known)[1][:, -1])
+        return first if hint is None else np.asarray(unpack_gram(seen) @ first)
 
 
 class GradientStatistic:
@@ -96,21 +103,27 @@ class GradientStatistic:
         total.add(everybody.user_nums, of.of(baskets, self._parameters))
         return total.total()
 
-    def guess(self, seen: Array) -> Array:
-        """Return the side of the first singular pair that runs over items.
+    def guess(self, seen: Array, hint: Array | None) -> Array:
+        """Return the side over items of the first singular pair.
 
         The autoencoder's first table reads the history: its gradient is an outer product with
         the items themselves. That of mf scores them: items that were taken are pushed up, which
-        in a gradient is down.
+        in a gradient is down. A hint gives the other side of the pair.
         """
+        items, other = self._first_pair(seen if hint is None else hint)
+        found = items if hint is None else self._table(seen) @ other
+        return np.asarray(found if float((items**3).sum()) >= 0 else -found)
+
+    def _first_pair(self, seen: Array) -> tuple[Array, Array]:
+        left, _, right = np.linalg.svd(self._table(seen), full_matrices=False)
+        return left[:, 0], right[0]
+
+    def _table(self, seen: Array) -> Array:
+        """(n_head, width) the gradient of the table whose rows tell of own items."""
         n_head = len(self.head)
         if self._gradients.kind == "mf":
-            left = np.linalg.svd(seen.reshape(n_head, -1), full_matrices=False)[0]
-            return _towards(left[:, 0])
-        width = len(seen) // (2 * n_head)
-        first = seen[: width * n_head].reshape(width, n_head)
-        right = np.linalg.svd(first, full_matrices=False)[2]
-        return _towards(right[0])
+            return seen.reshape(n_head, -1)
+        return seen[: len(seen) // 2].reshape(-1, n_head).T
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -121,11 +134,13 @@ class Found:
         auc: (n_victims,) chance that an own item is above another [probability].
         precision: (n_victims,) own items among as many guesses as there are [probability].
         joined_auc: (n_victims,) the same, with public popularity added to what is seen.
+        popularity_auc: (n_victims,) the same of public popularity alone.
     """
 
     auc: Array
     precision: Array
     joined_auc: Array
+    popularity_auc: Array
 
 
 def reconstruct(
@@ -149,23 +164,35 @@ def reconstruct(
         n_victims: customers attacked.
         seed: of the noise.
         view: an entry of VIEWS.
-        knows: KNOWS_ALL or KNOWS_NONE.
+        knows: one of ATTACKERS.
         popularity: (n_head,) of everybody, public.
         tell: told after each victim.
     """
     total = statistic.total(silo)
-    values: list[tuple[float, float, float]] = []
+    values: list[tuple[float, ...]] = []
     for num in range(n_victims):
         seen = view(total, event, NoiseStream.seeded(seed, "reconstruct", str(num)))
-        if knows == KNOWS_ALL:
+        if knows != KNOWS_NONE:
             others = statistic.total([*silo[:num], *silo[num + 1 :]])
             seen = seen - others.values / others.sens_grid
-        guess, own = statistic.guess(seen), np.isin(statistic.head, silo[num])
-        joined = _standard(guess) + _standard(np.log(np.maximum(popularity, _RARE)))
-        values.append((*success(guess, own), success(joined, own)[0]))
+        values.append(_success_on(statistic, seen, silo[num], knows, popularity))
         tell()
-    told = np.array(values)
-    return Found(auc=told[:, 0], precision=told[:, 1], joined_auc=told[:, 2])
+    told = np.array(values).T
+    return Found(auc=told[0], precision=told[1], joined_auc=told[2], popularity_auc=told[3])
+
+
+def _success_on(
+    statistic: Statistic, seen: Array, basket: Basket, knows: str, popularity: Array
+) -> tuple[float, ...]:
+    """What `Found` holds of one victim, on the items that are not known already."""
+    known = basket[::2] if knows == KNOWS_HALF else basket[:0]
+    hint = statistic.total([known]).values / GRID if len(known) else None
+    unknown = ~np.isin(statistic.head, known)
+    guess = statistic.guess(seen, hint)[unknown]
+    public = np.log(np.maximum(popularity, _RARE))[unknown]
+    own = np.isin(statistic.head, basket)[unknown]
+    joined = _standard(guess) + _standard(public)
+    return (*success(guess, own), success(joined, own)[0], success(public, own)[0])
 
 
 def success(scores: Array, own: NDArray[np.bool_]) -> tuple[float, float]:

@@ -115,7 +115,7 @@ def results_table(document: Mapping[str, Any]) -> Table:
         caption_justify="left",
         box=None,
     )
-    table.add_column("attack on target")
+    table.add_column("attack, target, settings")
     for name in ("found", "claim ε"):
         table.add_column(name, justify="right", no_wrap=True)
     for name in ("verdict", "power", "false alarms"):
@@ -123,7 +123,7 @@ def results_table(document: Mapping[str, Any]) -> Table:
     for row in document["results"]:
         alarms = row["false_alarms"]
         table.add_row(
-            f"{row['attack']} on {row['target']}\n  {_how(row['settings'])}",
+            f"[bold]{row['attack']}[/bold]\n{row['target']}\n{_how(row['settings'])}",
             _SIGNS[row["estimate"]].format(row["value"]),
             f"{row['claim_epsilon']:.2f}",
             row["verdict"],
@@ -136,9 +136,10 @@ def results_table(document: Mapping[str, Any]) -> Table:
 def _how(settings: Mapping[str, Any]) -> str:
     if "canaries" in settings:
         rate, rounds = settings["sampling_rate"], settings["rounds"]
-        return f"{settings['canary_kind']}, q={rate:g}, T={rounds}, m={settings['canaries']}"
+        numbers = f"q={rate:g} T={rounds} m={settings['canaries']}"
+        return f"{settings['canary_kind']}\n{numbers}"
     if "popularity auc" in settings:
-        return f"popularity alone {settings['popularity auc']:.3f}"
+        return f"popularity {settings['popularity auc']:.3f}"
     return f"AUC {settings['auc']['value']:.3f}"
 
 

@@ -8,22 +8,21 @@ from typing import Any
 import numpy as np
 
 from fondaco.server.learning import Learner
+from fondaco.shared.privacy.events import PrivacyEvent
 from fondaco.shared.privacy.plan import RunPlan
 
 from .bounds import BOUNDS
 from .gradient_targets import gradients_of
 from .mechanisms import Array, Claim
-from .membership import AT_HOME, FPRS, FUSED, GLOBAL, LOUD_COPIES, Signals, Sizes, infer
+from .membership import AT_HOME, FPRS, FUSED, GLOBAL, LOUD_COPIES, Sizes, infer
 from .reconstruction import (
-    KNOWS_ALL,
-    KNOWS_NONE,
+    ATTACKERS,
     VIEWS,
     Found,
     GradientStatistic,
     GramStatistic,
     Statistic,
     reconstruct,
-    success,
 )
 from .results import (
     ABOVE,
@@ -105,22 +104,11 @@ def membership(session: Session, target: str, epsilon: float) -> list[Result]:
     plan = session.plan(epsilon, *FUSED_MODELS)
     claim = Claim.of_plan(plan)
     session.note(target, claim)
-    sizes = membership_sizes(order)
-    systems = (GLOBAL, FUSED) if order.quick else (GLOBAL, FUSED, AT_HOME)
-    runs = {}
-    for name, copies in (("private", 1), ("bare", LOUD_COPIES)):
-        found = infer(
-            session.world,
-            plan,
-            sizes,
-            order.seed,
-            lambda: session.tell("membership"),
-            systems=systems if copies == 1 else systems[:2],
-            copies=copies,
-        )
-        runs[name] = {system: _rates(signals, order.seed) for system, signals in found.items()}
+    covered = (GLOBAL, FUSED)
+    private = _membership(session, plan, covered if order.quick else (*covered, AT_HOME), 1)
+    bare = _membership(session, plan, covered, LOUD_COPIES)
     facts = {
-        **vars(sizes),
+        **vars(membership_sizes(order)),
         "models": "+".join(FUSED_MODELS),
         "fusion": "even public weights",
         "plan": plan.digest,
@@ -128,9 +116,29 @@ def membership(session: Session, target: str, epsilon: float) -> list[Result]:
         "seconds": clock.seconds,
     }
     return [
-        _of_rates(system, rates, runs["bare"].get(system, {}), claim, facts)
-        for system, rates in runs["private"].items()
+        _of_rates(system, rates, bare.get(system, {}), claim, facts)
+        for system, rates in private.items()
     ]
+
+
+def _membership(
+    session: Session, plan: RunPlan, systems: Sequence[str], copies: int
+) -> dict[str, dict[str, dict[str, float]]]:
+    """System -> rates, over shadow models of their own."""
+    order = session.order
+    found = infer(
+        session.world,
+        plan,
+        membership_sizes(order),
+        order.seed,
+        lambda: session.tell("membership"),
+        systems=systems,
+        copies=copies,
+    )
+    return {
+        system: signals.rates(np.random.default_rng(order.seed))
+        for system, signals in found.items()
+    }
 
 
 def membership_sizes(order: Order) -> Sizes:
@@ -138,10 +146,6 @@ def membership_sizes(order: Order) -> Sizes:
     if order.quick:
         return Sizes(n_base=300, n_targets=150, n_shadows=8)
     return Sizes(n_base=400, n_targets=200, n_shadows=24)
-
-
-def _rates(signals: Signals, seed: int) -> dict[str, dict[str, float]]:
-    return signals.rates(np.random.default_rng(seed))
 
 
 def _of_rates(
@@ -175,61 +179,64 @@ class Attackable:
 
     statistic: Statistic
     plan: RunPlan
-    kind: str
+    event: PrivacyEvent
     popularity: Array
 
 
 def reconstruction(session: Session, target: str, epsilon: float) -> list[Result]:
     """Return how well a customer's items are told from one silo's vector."""
-    order = session.order
     released = _released(session, target, epsilon)
-    event = next(event for event in released.plan.releases if event.kind == released.kind)
-    silo = session.world.drawn(N_SILO, np.random.default_rng(order.seed))
+    silo = session.world.drawn(N_SILO, np.random.default_rng(session.order.seed))
+    results: list[Result] = []
+    for knows in ATTACKERS:
+        results += _of_attacker(session, released, silo, knows)
+    return results
+
+
+def _of_attacker(
+    session: Session, released: Attackable, silo: Sequence[Basket], knows: str
+) -> list[Result]:
+    """Results of one kind of attacker, a view each."""
+    clock, event = Clock(), released.event
+    found = {
+        view: reconstruct(
+            released.statistic,
+            event,
+            silo,
+            n_victims(session.order),
+            session.order.seed,
+            view=see,
+            knows=knows,
+            popularity=released.popularity,
+            tell=lambda: session.tell(f"reconstruct {event.kind}"),
+        )
+        for view, see in VIEWS.items()
+    }
+    facts = {
+        "attacker": knows,
+        "plan": released.plan.digest,
+        "silo_customers": N_SILO,
+        "silo_noise_multiplier": float(event.silo_noise_multiplier),
+        "noise_multiplier": float(event.noise_multiplier),
+        "seed": session.order.seed,
+        "seconds": clock.seconds,
+    }
     epsilons = released.plan.epsilons()
     promised = {"share": epsilons["clear_shares"], "full noise": epsilons["epsilon"]}
-    results = []
-    for knows in (KNOWS_ALL, KNOWS_NONE):
-        clock = Clock()
-        found = {
-            view: reconstruct(
-                released.statistic,
-                event,
-                silo,
-                n_victims(order),
-                order.seed,
-                view=see,
-                knows=knows,
-                popularity=released.popularity,
-                tell=lambda: session.tell(f"reconstruct {target}"),
-            )
-            for view, see in VIEWS.items()
-        }
-        facts = {
-            "attacker": knows,
-            "plan": released.plan.digest,
-            "silo_customers": N_SILO,
-            "silo_noise_multiplier": float(event.silo_noise_multiplier),
-            "noise_multiplier": float(event.noise_multiplier),
-            **_public_guess(released, silo[: n_victims(order)]),
-            "seed": order.seed,
-            "seconds": clock.seconds,
-        }
-        for view, claim_epsilon in promised.items():
-            settings = {**facts, "view": view, **_told(found[view])}
-            results.append(
-                Result(
-                    attack=f"reconstruction, {knows}",
-                    target=f"{target} {view}",
-                    claim_epsilon=claim_epsilon,
-                    delta=session.delta,
-                    estimate=RATE,
-                    value=float(found[view].auc.mean()),
-                    verdict=MEASURED,
-                    power={BARE: {"value": float(found[BARE].auc.mean()), **_told(found[BARE])}},
-                    settings=settings,
-                )
-            )
-    return results
+    return [
+        Result(
+            attack=f"reconstruction, {knows}",
+            target=f"{event.kind} {view}",
+            claim_epsilon=claim_epsilon,
+            delta=session.delta,
+            estimate=RATE,
+            value=float(found[view].auc.mean()),
+            verdict=MEASURED,
+            power={BARE: {"value": float(found[BARE].auc.mean()), **_told(found[BARE])}},
+            settings={**facts, "view": view, **_told(found[view])},
+        )
+        for view, claim_epsilon in promised.items()
+    ]
 
 
 def n_victims(order: Order) -> int:
@@ -249,15 +256,8 @@ def _released(session: Session, target: str, epsilon: float) -> Attackable:
         learner = Learner(target, plan, gradients.facts)
         statistic = GradientStatistic(gradients, learner.parameters)
     popularity = model.popularity[model.head].astype(np.float64)
-    return Attackable(statistic=statistic, plan=plan, kind=target, popularity=popularity)
-
-
-def _public_guess(released: Attackable, victims: Sequence[Basket]) -> dict[str, float]:
-    """What anybody would guess: the popular items."""
-    head = released.statistic.head
-    told = [success(released.popularity, np.isin(head, basket)) for basket in victims]
-    means = np.array(told).mean(axis=0)
-    return {"popularity auc": float(means[0]), "popularity precision": float(means[1])}
+    event = next(event for event in plan.releases if event.kind == target)
+    return Attackable(statistic=statistic, plan=plan, event=event, popularity=popularity)
 
 
 def _told(found: Found) -> dict[str, float]:
@@ -268,6 +268,7 @@ def _told(found: Found) -> dict[str, float]:
         "auc low": mean - error,
         "auc high": mean + error,
         "precision": float(found.precision.mean()),
+        "popularity auc": float(found.popularity_auc.mean()),
         "auc with popularity": float(found.joined_auc.mean()),
         "victims": len(found.auc),
     }
@@ -297,7 +298,7 @@ def _membership_steps(order: Order, target: str) -> int:
 
 def _reconstruction_steps(order: Order, target: str) -> int:
     del target
-    return 2 * len(VIEWS) * n_victims(order)
+    return len(ATTACKERS) * len(VIEWS) * n_victims(order)
 
 
 ATTACKS: Mapping[str, Attack] = {

@@ -22,7 +22,6 @@ from fondaco.shared.errors import ConfigError
 from fondaco.shared.models import PublicFacts, Timelines
 from fondaco.shared.models.base import Array32
 from fondaco.shared.models.terms import POPULARITY, PlannedModels
-from fondaco.shared.privacy.clipping import ClippedSum
 from fondaco.shared.privacy.contribution import Histories, bound_contributions
 from fondaco.shared.privacy.events import PrivacyEvent
 from fondaco.shared.privacy.noise import NoiseStream
@@ -33,7 +32,7 @@ from ..datasets import load
 from ..partition import partition
 from ..planning import make_plan
 from ..scenario import Scenario
-from .mechanisms import noisy_sum
+from .mechanisms import published
 
 Basket = NDArray[np.int64]
 """(n_items_of_customer,) distinct items, in the order in which they were first taken."""
@@ -229,21 +228,6 @@ class Federation:
         sample = noise.sample(task.histories.n_users, event.sampling_ppm)
         total = clipped_sum(task, event.kind, parameters, sample)
         return published(self.plan, event, total, noise, copies=self.copies)
-
-
-def published(
-    plan: RunPlan, event: PrivacyEvent, total: ClippedSum, noise: NoiseStream, *, copies: int = 1
-) -> RoundResult:
-    """Return the joint release of a cohort of which only the honest silos' noise counts."""
-    honest = plan.cohort.n_min - plan.cohort.t_collude
-    stddev_grid = round(event.silo_stddev_grid * np.sqrt(honest))
-    return RoundResult(
-        kind=event.kind,
-        round_num=event.round_num,
-        total=noisy_sum(total, stddev_grid, noise, copies=copies),
-        present=tuple(f"silo {num}" for num in range(honest)),
-        dropped=(),
-    )
 
 
 def _joined(baskets: Sequence[Basket]) -> NDArray[np.int64]:

@@ -31,6 +31,7 @@ from fondaco.simulation.attacks.membership import (
 )
 from fondaco.simulation.attacks.reconstruction import (
     KNOWS_ALL,
+    KNOWS_HALF,
     KNOWS_NONE,
     VIEWS,
     GradientStatistic,
@@ -243,8 +244,10 @@ def test_reconstruction_works_without_noise_and_fails_with_it(world, gradients, 
         return found.auc.mean()
 
     assert attacked(VIEWS["no noise"], KNOWS_ALL) > 0.97
+    assert attacked(VIEWS["no noise"], KNOWS_HALF) > 0.97
     assert attacked(VIEWS["no noise"], KNOWS_NONE) < 0.9
     assert attacked(VIEWS["full noise"], KNOWS_ALL) < 0.65
+    assert attacked(VIEWS["full noise"], KNOWS_HALF) < 0.75
 
     def masked(total, event, noise):
         """What is seen of a share under masks: uniform, whatever is beneath."""

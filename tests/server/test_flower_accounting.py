@@ -3,6 +3,7 @@
 import inspect
 import json
 from dataclasses import replace
+from fractions import Fraction
 
 import pytest
 from flwr.serverapp import (
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 from fondaco.server.flower_accounting import PlanAccountant, flower_accountant
 from fondaco.shared.calibration import Statistic
 from fondaco.shared.errors import BudgetError, ConfigError, PrivacyError, RefusalError
+from fondaco.shared.privacy.accountant import epsilon_at
 
 SAMPLED = (
     Statistic(kind="popularity", share=1, dim=5),
@@ -185,6 +187,17 @@ def test_earlier_plan_counts_before_anything_is_released(make_plan, plan):
     accountant = PlanAccountant(later)
     assert accountant.get_epsilon(DELTA) == plan.epsilons()["epsilon"]
     assert compose_all(accountant, later).get_epsilon(DELTA) == later.epsilons()["epsilon"]
+
+
+def test_failed_attempt_after_an_earlier_plan_is_charged_on_top_of_it(make_plan, plan):
+    """RDP adds up at one order: what the filter lets through, and all of the earlier plan."""
+    more = {"epsilon": 2.0, "earlier": plan.releases, "earlier_digest": plan.digest}
+    later = make_plan([("mf", 1, 7), ("fusion", 3, 5)], **more)
+    accountant = PlanAccountant(later)
+    accountant.compose(one_release(accountant, "mf", 1), 2)
+    units = later.budget_units + sum(map(later.cost, plan.releases))
+    expected = epsilon_at(units, Fraction(later.order), DELTA)
+    assert accountant.get_epsilon(DELTA) == expected > later.epsilons()["epsilon"]
 
 
 @settings(max_examples=25, deadline=None)

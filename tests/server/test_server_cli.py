@@ -254,7 +254,7 @@ def test_term_that_is_no_number_is_refused(make_plan, tmp_path, fails):
     assert "gram.clip_norm='wide' is no number" in fails("plan", "show", path)
 
 
-def test_who_sees_less_learns_less_where_customers_are_sampled(make_plan, tmp_path):
+def test_who_sees_less_learns_less_where_customers_are_sampled(make_plan):
     """Side figures are bounds by RDP there; the certificate bounds them as well."""
     sampled = Statistic(kind="mf", share=1, dim=7, rounds=2, sampling_ppm=200_000, steps=3)
     plan = make_plan([sampled], trust="silo", epsilon=2.0)

@@ -7,7 +7,7 @@ from itertools import product
 
 import numpy as np
 
-from ...privacy.clipping import ClippedSum
+from ...privacy.clipping import ClippedSum, gram_dim
 from ...privacy.events import EVERYBODY
 from ...privacy.noise import Sample
 from ...privacy.plan import GRID
@@ -66,22 +66,22 @@ def check_gradients(probe: Probe) -> Outcome:
 
 def check_any_input(probe: Probe) -> Outcome:
     """Shape, dtype and success of every sum must not depend on the data."""
-    faults: list[str] = []
-    for name, summed in (
-        ("popularity", probe.core.popularity_sum),
-        ("gram", probe.core.gram_sum),
-    ):
-        told = {_told(partial(_of_table, probe, summed, table, 6)) for table in _tables(probe)}
-        if len(told) > 1:
-            faults.append(f"{name}: {sorted(told)}")
+    seen: dict[tuple[str, int], set[str]] = {
+        ("popularity", _N_ITEMS): _told_of_tables(probe, probe.core.popularity_sum),
+        ("gram", gram_dim(_N_ITEMS)): _told_of_tables(probe, probe.core.gram_sum),
+    }
     for shapes in _SHAPES:
-        told = set()
-        for kind in _KINDS:
-            layers = _layers(probe.rng, shapes, [kind, "normal", kind])
-            told.add(_told(partial(_gradient_sum, probe, layers, 1.0)))
-        told.add(_told(partial(_gradient_sum, probe, _layers(probe.rng, shapes, []), 1.0)))
-        if len(told) > 1:
-            faults.append(f"gradients: {sorted(told)}")
+        bare = [(0, n_out, n_in) for _, n_out, n_in in shapes]
+        data = [_layers(probe.rng, shapes, [kind, "normal", kind]) for kind in _KINDS]
+        data += [_layers(probe.rng, shapes, []), _layers(probe.rng, bare, ["normal"])]
+        dim = sum(n_out * n_in for _, n_out, n_in in shapes)
+        told = {_told(partial(_gradient_sum, probe, layers, 1.0)) for layers in data}
+        seen["gradients", dim] = told
+    faults = [
+        f"{name} of {dim} numbers: {sorted(told)}"
+        for (name, dim), told in seen.items()
+        if told != {f"int64({dim},)"}
+    ]
     return Outcome(statistic=float(len(faults)), faults=tuple(faults), detail="all kinds of data")
 
 
@@ -129,6 +129,10 @@ def check_moves(probe: Probe) -> Outcome:
     if told != f"int64({STEPS_DIM},)":
         faults.append(f"parameters that ran away gave {told}")
     return Outcome(statistic=float(len(faults)), faults=tuple(faults), detail="two local runs")
+
+
+def _told_of_tables(probe: Probe, summed: Callable[..., ClippedSum]) -> set[str]:
+    return {_told(partial(_of_table, probe, summed, table, 6)) for table in _tables(probe)}
 
 
 def _check_tables(probe: Probe, summed: Callable[..., ClippedSum]) -> Outcome:

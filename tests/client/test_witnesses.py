@@ -248,9 +248,9 @@ def test_restored_ledger_gets_its_records_back_and_pays_nothing_twice(federation
     coordinator.witness(cohort)
     backup = federation.back_up()
     before = federation.collect(coordinator, cohort, 1)
+    lines = federation.lines()
     if killed == "later":
         coordinator.witness(cohort)
-    lines = federation.lines()
     federation.restore(backup)
     assert len(federation.lines()) < len(lines)
     again, second = federation.run(1, 2)

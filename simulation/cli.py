@@ -207,14 +207,14 @@ def attack(
     attacks: Annotated[
         list[str] | None,
         typer.Option(
-            "--attack", help="one-run, cosine, membership or reconstruction [all]; may be repeated."
+            "--attack", help="one-run, cosine, membership or reconstruction; all by default."
         ),
     ] = None,
     targets: Annotated[
         list[str] | None,
-        typer.Option("--target", help="gram, mf, autoencoder or fused [all]; may be repeated."),
+        typer.Option("--target", help="gram, mf, autoencoder or fused; all by default."),
     ] = None,
-    epsilon: Annotated[str, typer.Option(help="Claims, such as 1,2,4 [the scenario's].")] = "",
+    epsilon: Annotated[str, typer.Option(help="Claims, such as 1,2,4; else the scenario's.")] = "",
     n_runs: Annotated[int, typer.Option("--runs", help="Runs of each audited mechanism.")] = 3,
     quick: Annotated[bool, typer.Option(help="One run each, few shadows: under 40 s.")] = False,
     settings: Settings = None,

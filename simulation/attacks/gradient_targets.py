@@ -24,7 +24,7 @@ from .mechanisms import Array, Claim
 from .targets import random_baskets
 from .world import Basket, Federation, World, task_of, timelines_of
 
-LOUD = 1e4
+LOUD = 1e7
 """Norm of a crafted canary before it is clipped [clip norms]."""
 MF_WIDTH = 16
 TINY = 1e-12

@@ -49,6 +49,8 @@ def bare(total: ClippedSum, event: PrivacyEvent, noise: NoiseStream) -> Array:
 
 VIEWS: Mapping[str, View] = {"share": share, "full noise": full_noise, "no noise": bare}
 _RARE = 1e-3
+_TRIED = (4, 8, 16, 32, 64)
+"""Sizes of baskets that are tried where a direction may be read either way."""
 KNOWS_ALL, KNOWS_HALF, KNOWS_NONE = ATTACKERS = ("knows all", "knows half", "knows none")
 
 
@@ -110,9 +112,24 @@ class GradientStatistic:
         the items themselves. That of mf scores them: items that were taken are pushed up, which
         in a gradient is down. A hint gives the other side of the pair.
         """
-        items, other = self._first_pair(seen if hint is None else hint)
+        told = seen if hint is None else hint
+        items, other = self._first_pair(told)
         found = items if hint is None else self._table(seen) @ other
-        return np.asarray(found if float((items**3).sum()) >= 0 else -found)
+        return np.asarray(self._sign(items, told) * found)
+
+    def _sign(self, items: Array, told: Array) -> float:
+        """1 if large entries of `items` are own, -1 if small ones are.
+
+        A history has no negative entries; for mf, baskets of either end are tried.
+        """
+        if self._gradients.kind != "mf":
+            return 1.0 if float((items**3).sum()) >= 0 else -1.0
+        orders = (np.argsort(-items), np.argsort(items))
+        alike = [max(self._alike(self.head[order[:n]], told) for n in _TRIED) for order in orders]
+        return 1.0 if alike[0] >= alike[1] else -1.0
+
+    def _alike(self, basket: Basket, told: Array) -> float:
+        return float(self.total([np.sort(basket)]).values @ told)
 
     def _first_pair(self, seen: Array) -> tuple[Array, Array]:
         left, _, right = np.linalg.svd(self._table(seen), full_matrices=False)

@@ -21,7 +21,8 @@ from .world import Federation, World
 GRAM, MF, AUTOENCODER, FUSED = "gram", "mf", "autoencoder", "fused"
 TARGETS = (GRAM, MF, AUTOENCODER, FUSED)
 FUSED_MODELS = (GRAM, MF)
-N_BASE = 400
+N_BASE = 100
+N_FUSED_BASE = 400
 SAMPLED_PPM = 200_000
 
 
@@ -150,7 +151,7 @@ class Session:
         facts = {
             "canaries": setting.n_canaries,
             "canary_kind": "worst case" if setting.crafted else "random baskets",
-            "customers": N_BASE,
+            "customers": N_FUSED_BASE if target == FUSED else N_BASE,
             "sampling_rate": claim.sampling_rate,
             "rounds": claim.rounds,
             "noise_multiplier": claim.noise_multiplier,
@@ -183,7 +184,7 @@ class Session:
         found = audit_fused(
             self.world,
             plan,
-            (N_BASE, setting.n_canaries),
+            (N_FUSED_BASE, setting.n_canaries),
             self.order.runs,
             self.order.seed,
             tell=lambda: self.tell(FUSED),

@@ -15,11 +15,12 @@
                   "power": {control: {"caught": integer, "runs": integer, "median": number,
                                       "values": [number]} or {"value": number, ...}},
                   "false_alarms": {"alarms": integer, "runs": integer} or {},
-                  "settings": {name: text, number or mapping}}]}
+                  "settings": {name: text, number, list or mapping}}]}
 
 `value` is an epsilon where `estimate` is a lower bound or an estimate, and a probability where
 it is a rate. An estimate may lie above its claim without any promise being broken; only a lower
-bound refutes one, and then with at most 1 - `confidence` of error. Rows with the verdict
+bound refutes one, and then with at most 1 - `confidence` of error in each run (`values` in
+`settings` holds them all; `value` is the largest bound or the median estimate). Rows with the verdict
 `outside the claim` measure what no noise was meant to hide. Numbers of canaries, customers and
 runs, the seed and the seconds are in `settings`.
 """

@@ -29,8 +29,8 @@ class Result:
         claim_epsilon: of what was attacked [1].
         delta: of the claim [probability].
         estimate: LOWER_BOUND, ESTIMATE or RATE.
-        value: the figure itself; of several runs the largest.
-        confidence: of a bound or interval [probability].
+        value: the figure itself; of several lower bounds the largest, of estimates the median.
+        confidence: of each single bound or interval [probability].
         verdict: BELOW, ABOVE, OUTSIDE or MEASURED.
         power: control -> what the same test says of it.
         false_alarms: `alarms` of `runs` on the installed mechanism.

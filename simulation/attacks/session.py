@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fondaco.shared.privacy.events import EVERYBODY
 from fondaco.shared.privacy.plan import RunPlan
@@ -173,8 +174,8 @@ class Session:
         head = self.gram_head(self.world.plan(GRAM))
         return GramTarget(self.world, N_BASE, setting.n_canaries, head, rng)
 
-    def gram_head(self, plan: RunPlan) -> Any:  # noqa: ANN401  (an array of item numbers)
-        """Return the head that everybody's noisy popularity chooses."""
+    def gram_head(self, plan: RunPlan) -> NDArray[np.int64]:
+        """Return the (n_head,) items that everybody's noisy popularity chooses."""
         federation = Federation(world=self.world, plan=plan, seed=self.order.seed)
         return federation.base(self.world.baskets).model.head
 

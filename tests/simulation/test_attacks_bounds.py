@@ -28,15 +28,16 @@ from fondaco.simulation.attacks.bounds import (
 
 
 def _hull(counts):
-    """Places of the upper convex hull of (false negatives, true negatives)."""
-    kept = np.arange(len(counts))
-    while len(kept) > 2:
-        steps = np.diff(counts[kept], axis=0)
-        below = steps[:-1, 1] * steps[1:, 0] <= steps[1:, 1] * steps[:-1, 0]
-        if not below.any():
-            return kept
-        kept = kept[np.r_[True, ~below, True]]
-    return kept
+    """Places of the upper convex hull of (false negatives, true negatives), by monotone chain."""
+    kept = []
+    for place, (x, y) in enumerate(counts.tolist()):
+        while len(kept) > 1:
+            (x0, y0), (x1, y1) = counts[kept[-2]].tolist(), counts[kept[-1]].tolist()
+            if (x1 - x0) * (y - y0) < (y1 - y0) * (x - x0):
+                break
+            kept.pop()
+        kept.append(place)
+    return np.array(kept)
 
 
 def _over_all_thresholds(bound, shift, n=10_000):

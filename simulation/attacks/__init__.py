@@ -20,9 +20,9 @@
 `value` is an epsilon where `estimate` is a lower bound or an estimate, and a probability where
 it is a rate. An estimate may lie above its claim without any promise being broken; only a lower
 bound refutes one, and then with at most 1 - `confidence` of error in each run (`values` in
-`settings` holds them all; `value` is the largest bound or the median estimate). Rows with the verdict
-`outside the claim` measure what no noise was meant to hide. Numbers of canaries, customers and
-runs, the seed and the seconds are in `settings`.
+`settings` holds them all; `value` is the largest bound or the median estimate). Rows with the
+verdict `outside the claim` measure what no noise was meant to hide. Numbers of canaries,
+customers and runs, the seed and the seconds are in `settings`.
 """
 
 from .document import attack, make_order

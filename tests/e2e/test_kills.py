@@ -33,7 +33,7 @@ from fondaco.shared import codec
 from fondaco.shared.chain import store as store_module
 from fondaco.shared.chain.keys import COORDINATOR, Identity
 from fondaco.shared.chain.notes import cosign
-from fondaco.shared.chain.store import DOMAIN, Chain, Record, check_links
+from fondaco.shared.chain.store import DOMAIN, Chain, Record, check_links, is_begun
 from fondaco.shared.errors import FondacoError
 from fondaco.shared.privacy.ledger import Ledger
 from fondaco.shared.privacy.plan import Cohort
@@ -185,7 +185,7 @@ class World:
         seen = {tuple(line.split()) for line in lines}
         known = set()
         for silo in SILOS:
-            if not SiloHome(self.folder, silo).ledger.is_file():
+            if not is_begun(SiloHome(self.folder, silo).ledger):
                 continue
             with self.ledger(silo) as ledger:
                 bodies, records = ledger.records(), map(Record.from_line, ledger.chain.lines())

@@ -266,17 +266,20 @@ def test_two_hundred_kills_leave_every_promise_whole(kill_plan, catalogue, tmp_p
     kills = 0
     for num in count():
         world = World(kill_plan, catalogue, tmp_path / str(num))
-        for turn in range(8):
-            if turn % 2:
-                kills += _kill_and_check(
-                    world, labels[rng.integers(len(labels))], rng.integers(1, 8)
-                )
-                continue
-            child = _fork(world.run)
-            time.sleep(rng.uniform(0, unkilled[1]))
-            os.kill(child, signal.SIGKILL)
-            kills += os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
-            world.check()
+        while True:
+            if rng.integers(2):
+                label = labels[rng.integers(len(labels))]
+                killed = _kill_and_check(world, label, rng.integers(1, 5))
+            else:
+                child = _fork(world.run)
+                time.sleep(rng.uniform(0, unkilled[1]))
+                os.kill(child, signal.SIGKILL)
+                code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+                killed = code == -signal.SIGKILL
+                world.check()
+            kills += killed
+            if not killed:
+                break
         assert world.finish() == unkilled[0]
         world.check()
         if kills >= 200:

@@ -1,0 +1,355 @@
+"""Ledgers -> findings: each on its own, then against one another and against what others saw."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+from .debits import DEBIT_RULES
+from .formats import Note, origin_of, read_key, read_time
+from .plans import Plan, read_plan
+from .reading import Record, read_ledger, read_notes, witness_files
+from .rules import CHAIN_RULES, RULES, Problem, Rule
+from .state import ERROR, WARNING, Backing, Finding, Findings, LedgerState, Paid
+from .witnesses import (
+    Copy,
+    check_copy,
+    check_head,
+    check_note,
+    cosign,
+    note_backings,
+    read_copy,
+    read_heads,
+    witnessed_backings,
+)
+
+Tell = Callable[[str, int], None]
+"""Hears the ledger's name and how many of its records have been read."""
+
+ALL_RULES: Mapping[str, tuple[Rule, ...]] = {
+    **RULES,
+    "DEBIT": DEBIT_RULES,
+    "COSIGN": (cosign,),
+}
+_WARNINGS = {"reused-blob", "cosigned-later", "bad-copy", "unknown-note"}
+_EVERY = 500
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was read, what does not hold, and what could not be looked at."""
+
+    ledgers: tuple[LedgerState, ...]
+    plans: tuple[Plan, ...]
+    findings: tuple[Finding, ...]
+    remarks: tuple[str, ...]
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing was found that breaks a promise."""
+        return not any(finding.severity == ERROR for finding in self.findings)
+
+
+def verify(
+    ledgers: Sequence[Path], plans: Sequence[Plan], witnesses: Sequence[Path], tell: Tell
+) -> Verification:
+    """Check ledgers by every rule.
+
+    Args:
+        ledgers: exports or data bases, at most one per silo but copies are compared.
+        plans: what the owners are known to have agreed to; empty: what the ledgers say.
+        witnesses: files or folders of notes and of copies that others keep.
+        tell: hears of progress.
+
+    Raises:
+        LedgerError: a file cannot be read.
+    """
+    findings = Findings()
+    accepted = frozenset(plan.digest for plan in plans)
+    names = _short_names(ledgers)
+    states = []
+    for path in ledgers:
+        state = LedgerState(name=names[path], accepted=accepted)
+        state.plans.update({plan.digest: plan for plan in plans})
+        findings.extend(read_through(read_ledger(path), state, tell))
+        findings.extend(_at_the_end(state))
+        states.append(state)
+    findings.extend(_between(states))
+    note_files, copies = witness_files(list(witnesses))
+    notes = [(path.name, note) for path in note_files for note in read_notes(path)]
+    findings.extend(_against_notes(states, notes))
+    findings.extend(_against_copies(states, [read_copy(p.name, read_ledger(p)) for p in copies]))
+    remarks = tuple(_remarks(states, plans, bool(notes or copies)))
+    return Verification(tuple(states), tuple(plans), findings.listed(), remarks)
+
+
+def _short_names(paths: Sequence[Path]) -> dict[Path, str]:
+    """Return file names, with their folders where two are called alike."""
+    twice = len({path.name for path in paths}) < len(set(paths))
+    return {path: "/".join(path.parts[-2:]) if twice else path.name for path in paths}
+
+
+def read_through(records: Iterable[Record], state: LedgerState, tell: Tell) -> Iterator[Finding]:
+    """Judge records one by one and let `state` take them in."""
+    number = 0
+    for number, record in enumerate(records, start=1):
+        problems = list(judge(record, state))
+        yield from _as_findings(problems, state.name, _seq(record))
+        take(record, state, sound=not any(code == "fields" for code, _ in problems))
+        if number % _EVERY == 0:
+            tell(state.name, number)
+    tell(state.name, number)
+
+
+def judge(record: Record, state: LedgerState) -> Iterator[Problem]:
+    """Yield what is wrong with a record after those that `state` has taken in."""
+    well_formed = True
+    for rule in CHAIN_RULES:
+        for code, text in rule(record, state):
+            well_formed = well_formed and code != "fields"
+            yield code, text
+    if well_formed:
+        for rule in ALL_RULES.get(record.body["type"], ()):
+            yield from rule(record, state)
+
+
+def _seq(record: Record) -> int:
+    number = record.body.get("seq")
+    return number if type(number) is int else record.place
+
+
+def _as_findings(problems: Iterable[Problem], ledger: str, seq: int = 0) -> Iterator[Finding]:
+    for code, text in problems:
+        yield Finding(code, WARNING if code in _WARNINGS else ERROR, ledger, seq, text)
+
+
+def take(record: Record, state: LedgerState, *, sound: bool) -> None:
+    """Remember a record, as it says it is."""
+    state.seq = _seq(record)
+    state.head = state.hashes[state.seq] = record.hash
+    kind = str(record.body.get("type"))
+    state.counts[kind] += 1
+    if not sound:
+        return
+    time = read_time(record.body["ts"])
+    state.first = state.first or time
+    state.newest = max(state.newest or time, time)
+    if kind in _TAKERS:
+        _TAKERS[kind](record, state)
+
+
+def _take_genesis(record: Record, state: LedgerState) -> None:
+    if not state.silo_id:
+        state.silo_id = record.body["silo_id"]
+        state.origin = origin_of(state.silo_id)
+        _take_key(record, state)
+
+
+def _take_key(record: Record, state: LedgerState) -> None:
+    try:
+        state.keys.append((state.seq, read_key(record.body["key"])))
+    except ValueError:
+        return
+
+
+def _take_policy(record: Record, state: LedgerState) -> None:
+    if not list(ALL_RULES["POLICY"][0](record, state)):
+        state.policy = record.body
+
+
+def _take_plan(record: Record, state: LedgerState) -> None:
+    body = record.body
+    digest = body["plan_digest"]
+    if digest not in state.plans:
+        try:
+            plan = read_plan(body["plan"])
+        except (ValueError, ArithmeticError, TypeError, KeyError, AttributeError):
+            return
+        if plan.digest == digest:
+            state.plans[digest] = plan
+    state.approvals.append((state.seq, read_time(body["ts"]), digest, body["approved"]))
+    if body["approved"]:
+        state.current = digest
+    elif digest == state.current:
+        state.current = ""
+
+
+def _take_debit(record: Record, state: LedgerState) -> None:
+    body = record.body
+    paid = Paid(
+        seq=state.seq,
+        time=read_time(body["ts"]),
+        plan_digest=body["plan_digest"],
+        kind=body["kind"],
+        round_num=body["round_num"],
+        attempt=body["attempt"],
+        cost=body["cost"],
+        left=body["left"],
+    )
+    state.debits[state.seq] = paid
+    state.paid.setdefault(paid.key, paid.seq)
+    state.spent[paid.plan_digest] += paid.cost
+    plan = state.plans.get(paid.plan_digest)
+    planned = plan.releases.get((paid.kind, paid.round_num)) if plan else None
+    if planned is not None:
+        state.window.pay(paid.time, planned)
+    if body["witnessed"]:
+        backings = witnessed_backings(record, state)
+        newest = {backing.witness: backing for backing in (*state.backings, *backings)}
+        state.backings = list(newest.values())
+
+
+def _take_release(record: Record, state: LedgerState) -> None:
+    state.released.setdefault(record.body["debit_seq"], state.seq)
+    state.blobs.setdefault(record.body["blob"], state.seq)
+    state.rngs[record.body["rng"]] += 1
+    state.last_release = state.seq
+
+
+def _take_refusal(record: Record, state: LedgerState) -> None:
+    body = record.body
+    state.refusals[body["code"]] += 1
+    if body["failed"]:
+        key = body["plan_digest"], body["kind"], body["round_num"], body["attempt"]
+        state.failed.setdefault(key, state.seq)
+
+
+def _take_cosign(record: Record, state: LedgerState) -> None:
+    heads = read_heads(record.body["heads"])
+    state.cosigned += [(state.seq, origin, size, root) for origin, size, root in heads]
+
+
+def _take_erasure(record: Record, state: LedgerState) -> None:
+    state.erasures.append((read_time(record.body["ts"]), record.body["count"]))
+
+
+def _take_audit(record: Record, state: LedgerState) -> None:
+    body = record.body
+    state.audits.append((read_time(body["ts"]), body["verdict"], body["by"]))
+
+
+_TAKERS: Mapping[str, Callable[[Record, LedgerState], None]] = {
+    "GENESIS": _take_genesis,
+    "KEYROT": _take_key,
+    "POLICY": _take_policy,
+    "PLAN": _take_plan,
+    "DEBIT": _take_debit,
+    "RELEASE": _take_release,
+    "REFUSAL": _take_refusal,
+    "COSIGN": _take_cosign,
+    "ERASURE": _take_erasure,
+    "AUDIT": _take_audit,
+}
+
+
+def _at_the_end(state: LedgerState) -> Iterator[Finding]:
+    """Judge what only the whole ledger shows."""
+    problems: list[Problem] = []
+    for digest in sorted(state.accepted):
+        if not any(plan == digest for _, _, plan, _ in state.approvals):
+            problems.append(("plan-missing", f"its owner never approved {digest[:19]}"))
+    yield from _as_findings(problems, state.name)
+
+
+def _between(states: Sequence[LedgerState]) -> Iterator[Finding]:
+    """Hold ledgers against each other: copies of one, plans, and what each has co-signed."""
+    for one, other in combinations(states, 2):
+        if one.silo_id == other.silo_id:
+            yield from _as_findings(_copies(one, other), min(one, other, key=lambda s: s.seq).name)
+        else:
+            yield from _as_findings(_agreement(one, other), other.name)
+    for witness in states:
+        for state in states:
+            if witness.silo_id != state.silo_id:
+                yield from _as_findings(_cosigned(witness, state), state.name)
+
+
+def _copies(one: LedgerState, other: LedgerState) -> Iterator[Problem]:
+    common = min(one.seq, other.seq)
+    differs = [s for s in range(1, common + 1) if one.hashes.get(s) != other.hashes.get(s)]
+    if differs:
+        yield "forked", f"{one.name} and {other.name} differ from record {differs[0]} on"
+    elif one.seq != other.seq:
+        longer = max(one, other, key=lambda s: s.seq)
+        hint = "if this is only an older copy, hand it in with --witness"
+        yield "rolled-back", f"{longer.name} has {longer.seq} records, here are {common}; {hint}"
+
+
+def _agreement(one: LedgerState, other: LedgerState) -> Iterator[Problem]:
+    mine, theirs = ({plan.digest for plan in state.used_plans()} for state in (one, other))
+    if mine and theirs and not mine & theirs:
+        yield "other-plan", f"no plan of it was approved in {one.name} as well"
+    elif one.current and other.current and one.current != other.current:
+        yield "other-plan", f"its latest plan is not the one of {one.name}"
+
+
+def _cosigned(witness: LedgerState, state: LedgerState) -> Iterator[Problem]:
+    """Compare what one silo has co-signed with the ledger it signed for."""
+    for seq, origin, size, root in witness.cosigned:
+        if origin != state.origin:
+            continue
+        source = f"{witness.silo_id} (its record {seq})"
+        yield from check_head(state, size, root, source)
+        state.backings.append(Backing(witness.silo_id, size, root, source))
+
+
+def _against_notes(
+    states: Sequence[LedgerState], notes: Sequence[tuple[str, Note]]
+) -> Iterator[Finding]:
+    for source, note in notes:
+        for state in states:
+            if note.origin == state.origin:
+                yield from _as_findings(check_note(state, note, source), state.name)
+                state.backings += note_backings(state, note, source)
+        if all(note.origin != state.origin for state in states):
+            text = f"{source} speaks of {note.origin}, whose ledger was not handed in"
+            yield from _as_findings([("unknown-note", text)], source)
+
+
+def _against_copies(states: Sequence[LedgerState], copies: Sequence[Copy]) -> Iterator[Finding]:
+    for copy in copies:
+        for state in states:
+            if copy.silo_id == state.silo_id:
+                yield from _as_findings(check_copy(state, copy), state.name)
+                root = copy.hashes[len(copy.hashes)]
+                if copy.sound:
+                    backing = Backing(copy.source, len(copy.hashes), root, "copy")
+                    state.backings.append(backing)
+
+
+def backed(state: LedgerState) -> dict[str, int]:
+    """Return how many records of the ledger each other party has seen, as they stand here."""
+    sizes: dict[str, int] = {}
+    for backing in state.backings:
+        as_seen = state.hashes.get(backing.size) == backing.root
+        if as_seen and backing.witness != state.silo_id:
+            sizes[backing.witness] = max(sizes.get(backing.witness, 0), backing.size)
+    return sizes
+
+
+def _remarks(
+    states: Sequence[LedgerState], plans: Sequence[Plan], has_witness: bool
+) -> Iterator[str]:
+    if not plans:
+        yield (
+            "No plan was handed in: the plans that the ledgers themselves hold were used. Give "
+            "--plan with a copy that you got from somebody you trust."
+        )
+    if not has_witness:
+        yield (
+            "No witness was handed in: a roll-back of the newest records cannot be excluded. "
+            "Give --witness with notes that others keep."
+        )
+    for state in states:
+        seen = backed(state)
+        if seen:
+            newest = max(seen.values())
+            who = ", ".join(sorted(name for name, size in seen.items() if size == newest))
+            yield (
+                f"{state.silo_id}: {newest} of {state.seq} records have been seen by others "
+                f"({who}); to hide a change of them, every one of them would have to lie."
+            )
+        else:
+            yield f"{state.silo_id}: nobody else has been shown to have seen any of its records."
+        if not any(plan.roster for plan in state.used_plans()):
+            yield f"{state.silo_id}: no plan pins its key, which rests on the ledger's own word."

@@ -397,6 +397,22 @@ def test_import_for_machines_prints_json_alone(script, owner, ready, tmp_path):
     json.loads(script.own("ledger", "--import", tmp_path / "x.jsonl", "--json"))
 
 
+@pytest.mark.xfail(strict=True, reason="BUG 32")
+@pytest.mark.parametrize("looked_first", [False, True])
+def test_ledger_that_was_lost_whole_comes_back_from_an_export(
+    script, owner, ready, tmp_path, looked_first
+):
+    script.own("approve", ready[1], "--yes")
+    script.own("ledger", "--export", tmp_path / "north.jsonl")
+    lines = _lines(owner)
+    for path in owner.home.ledger.parent.iterdir():
+        path.unlink()
+    if looked_first:
+        script.refused("ledger")
+    script.own("ledger", "--import", tmp_path / "north.jsonl")
+    assert _lines(owner) == lines
+
+
 def test_others_records_are_refused(script, owner, tmp_path):
     other = Owner.make(tmp_path / "other", "south")
     (tmp_path / "south.jsonl").write_text("".join(f"{line}\n" for line in _lines(other)))

@@ -26,7 +26,7 @@ from fondaco.shared.codec import Shapes
 from fondaco.shared.errors import LedgerError, RefusalError, RoundError
 from fondaco.shared.privacy.ledger import Ledger
 from fondaco.shared.privacy.plan import Cohort
-from fondaco.shared.records import RoundRequest
+from fondaco.shared.records import RoundRequest, SiloStatus
 from fondaco.shared.workspace import Workspace
 from fondaco.simulation.grid import InProcessGrid
 
@@ -733,3 +733,74 @@ def test_refused_size_of_any_number_does_not_end_the_run(federation):
     for size in (2**60, -(2**60), 0, 3):
         book.collect("silo-2", (raw % size).encode())
         assert Call.from_bytes(book.call("silo-2", witness_for=["north"])).offers
+
+
+# ---- silos that hide their ledgers ----
+
+
+class _Silence:
+    def to_bytes(self):
+        return b""
+
+
+@pytest.mark.xfail(strict=True, reason="BUG 33")
+def test_silo_that_says_nothing_of_its_ledger_takes_no_part(federation, monkeypatch):
+    testify = SiloAgent.testify
+    monkeypatch.setattr(
+        SiloAgent,
+        "testify",
+        lambda agent, call: _Silence() if agent.silo_id == "north" else testify(agent, call),
+    )
+    assert "north" not in federation.coordinator().roll_call().silos.values()
+
+
+@pytest.mark.xfail(strict=True, reason="BUG 33")
+def test_silo_whose_key_nobody_pinned_takes_no_part(federation, monkeypatch):
+    status = SiloAgent.status
+    shapes = Shapes.of_plan(federation.plan)
+
+    def disguised(agent):
+        said = codec.decode(status(agent), SiloStatus, shapes)
+        name = "stranger" if agent.silo_id == "north" else agent.silo_id
+        return codec.encode(replace(said, silo_id=name))
+
+    monkeypatch.setattr(SiloAgent, "status", disguised)
+    assert "stranger" not in federation.coordinator().roll_call().silos.values()
+
+
+@pytest.mark.xfail(strict=True, reason="BUG 33")
+def test_silo_that_answers_in_anothers_name_takes_no_part(federation, monkeypatch):
+    """It knows the other's public id, but cannot sign the other's ledger."""
+    status, testify = SiloAgent.status, SiloAgent.testify
+    shapes = Shapes.of_plan(federation.plan)
+
+    def disguised(agent):
+        said = codec.decode(status(agent), SiloStatus, shapes)
+        name = "silo-4" if agent.silo_id == "north" else agent.silo_id
+        return codec.encode(replace(said, silo_id=name))
+
+    monkeypatch.setattr(SiloAgent, "status", disguised)
+    monkeypatch.setattr(
+        SiloAgent,
+        "testify",
+        lambda agent, call: _Silence() if agent.silo_id == "north" else testify(agent, call),
+    )
+    cohort = federation.coordinator().roll_call()
+    assert cohort.silos[1003] == "silo-4"
+    assert 1000 not in cohort.silos
+
+
+@pytest.mark.xfail(strict=True, reason="BUG 34")
+def test_release_that_the_silos_ledger_does_not_show_is_not_taken(federation, monkeypatch):
+    coordinator = federation.coordinator()
+    cohort = coordinator.roll_call()
+    testify, old = SiloAgent.testify, {}
+    old["north"] = testify(federation.agents["north"], Call())
+    monkeypatch.setattr(
+        SiloAgent,
+        "testify",
+        lambda agent, call: old.get(agent.silo_id) or testify(agent, call),
+    )
+    result = federation.collect(coordinator, cohort, 1)
+    assert set(result.present) == {"silo-2", "silo-3", "silo-4"}
+    assert [drop.silo_id for drop in result.dropped] == ["north"]

@@ -114,7 +114,8 @@ def make_plan(releases=None, **changes):
         "cohort": {"n_silos": 3, "n_min": 3, "t_collude": 1},
         "grid": GRID,
         "target_delta": "1e-06",
-        "target_epsilon": f"{accountant.epsilon_pld(joint, 1e-6) + 1e-6:.6f}",
+        "target_epsilon": changes.get("target_epsilon")
+        or f"{accountant.epsilon_pld(joint, 1e-6) + 1e-6:.6f}",
         "order": order,
         "budget_units": units,
         "releases": releases,

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from .accounting import epsilon_of_units
-from .losses import losses
+from .losses import MOST_SILOS, losses
 from .plans import Plan
 from .registry import registry_entry
-from .report_answers import answers, plain_words
+from .report_answers import answers, contradicted, plain_words
 from .report_page import page
 from .state import LedgerState
 from .verify import Verification, backed
@@ -46,7 +46,7 @@ def report_facts(
         "conformance": dict(conformance) if conformance else None,
         "command": shlex.join(["fondaco-audit", *command]) if command else "",
     }
-    return facts
+    return {**facts, "contradicted": contradicted(facts)}
 
 
 def complete(facts: Facts) -> Facts:
@@ -94,7 +94,8 @@ def _plan(plan: Plan) -> Facts:
         "models",
     ]
     finite = plan.epsilons["epsilon"] < float("inf")
-    rows = losses([plan], plan.delta) if finite else []
+    most = min(MOST_SILOS, plan.cohort("n_silos"))
+    rows = losses([plan], plan.delta, most_silos=most) if finite else []
     sampled = [p for p in plan.releases.values() if p.event["sampling_ppm"] < 10**6]
     return {
         "digest": plan.digest,
@@ -170,8 +171,8 @@ def _markdown(facts: Facts) -> str:
     if facts["findings"]:
         lines += ["## Findings", "", "| severity | kind | where | what |", "|---|---|---|---|"]
         for found in facts["findings"]:
-            cells = found["severity"], found["code"], f"{found['ledger']} {found['seq']}"
-            cells = (*cells, found["text"])
+            where = f"{found['ledger']} {found['seq']}"
+            cells = (found["severity"], found["code"], where, found["text"])
             lines.append(f"| {' | '.join(map(_escaped, cells))} |")
         lines.append("")
     for number, answer in enumerate(facts["answers"], start=1):

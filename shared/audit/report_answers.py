@@ -18,6 +18,8 @@ NOT_COVERED = (
     "Customers who act alike because they belong together, such as a household.",
     "A customer of more silos than the plan declares.",
 )
+ABOVE = ("above claim", "outside the claim")
+"""Verdicts of attacks that found more than a plan claims."""
 ADJACENCY = {
     "add-or-remove-one": (
         "with or without all of one customer's data, what is released looks nearly the same"
@@ -31,6 +33,8 @@ def plain_words(facts: Facts) -> dict[str, Any]:
     verdict = "The promises hold, as far as these files can show."
     if errors:
         verdict = f"{errors} findings: the promises cannot be relied on until they are explained."
+    elif facts["contradicted"]:
+        verdict = "The ledgers hold, but tests of the code contradict what is promised."
     return {
         "verdict": verdict,
         "sections": [
@@ -82,6 +86,7 @@ def _found(facts: Facts) -> Iterator[str]:
             count = sum(ledger["refusals"].values())
             yield f"{ledger['silo']}: its agent refused {count} requests."
         yield from (f"{ledger['silo']}: its owner left a plan on {day}." for day in ledger["left"])
+    yield from (text for text in facts["remarks"] if not text.startswith("No "))
     kinds = sorted({found["code"] for found in facts["findings"]})
     yield f"Findings of these kinds: {', '.join(kinds)}." if kinds else "No finding."
     tests = facts["conformance"]
@@ -90,19 +95,25 @@ def _found(facts: Facts) -> Iterator[str]:
         yield f"Of {len(tests['checks'])} tests of the installed code, {len(failed)} failed."
     attacks = facts["attacks"]
     if attacks:
-        beyond = [r for r in attacks["results"] if r.get("verdict") in ABOVE]
+        beyond = [row for row in attacks["results"] if row.get("verdict") in ABOVE]
         yield f"Of {len(attacks['results'])} attacks, {len(beyond)} found more than is claimed."
 
 
-ABOVE = ("above claim", "outside the claim")
+def contradicted(facts: Facts) -> bool:
+    """Return whether a test of the code failed or an attack found more than is claimed."""
+    checks, results = facts["conformance"] or {}, facts["attacks"] or {}
+    failed = any(not check.get("passed") for check in checks.get("checks", ()))
+    return failed or any(row.get("verdict") in ABOVE for row in results.get("results", ()))
 
 
 def _advice(facts: Facts) -> Iterator[str]:
+    if facts["contradicted"]:
+        yield "Release nothing more with this code until the failed tests are explained."
     if not facts["holds"]:
         yield "Stop further rounds, and have each silo explain the findings about its ledger."
     if any(not ledger["seen_by"] for ledger in facts["ledgers"]):
         yield "Ask the coordinator and other silos for their notes: without, records could be gone."
-    yield from facts["remarks"]
+    yield from (text for text in facts["remarks"] if text.startswith("No "))
     if not facts["conformance"]:
         yield "Have each silo run fondaco-audit conformance: ledgers cannot show the real noise."
     if not facts["attacks"]:

@@ -148,3 +148,12 @@ def test_report_invents_nothing_that_it_was_not_given(ask, sound, tmp_path):
     assert unknown[5]
     assert unknown[10] == ["nothing was handed in that tells"]
     assert facts["registry"]["utility"] == "unanswered"
+
+
+@pytest.mark.parametrize("verdict", ["above claim", "outside the claim"])
+def test_report_says_no_where_an_attack_found_more_than_is_claimed(verdict, ask, sound, tmp_path):
+    attacks = tmp_path / "attacks.json"
+    rows = [{**ATTACKS["results"][0], "verdict": verdict}]
+    attacks.write_text(json.dumps({**ATTACKS, "results": rows}))
+    assert ask("report", sound, "--out", tmp_path / "report", "--attacks", attacks)[0] == 1
+    assert "contradict" in (tmp_path / "report" / "report.md").read_text()

@@ -160,7 +160,7 @@ def report(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Verify LEDGERS and write report.html, report.json and report.md; exit as `verify`, 1 also if tests failed."""
+    """Verify LEDGERS and write report.html, .json and .md; exit 1 also if tests failed."""
     attacked = read_results(attacks, "attacks", "results") if attacks else None
     tested = read_results(conformance, "conformance", "checks") if conformance else None
     found = _verified(ledgers, plan, witness)

@@ -31,7 +31,8 @@ section { display:grid; grid-template-columns:minmax(0,15rem) minmax(0,1fr); gap
  margin-top:2.2rem; padding-top:1.3rem; border-top:1px solid var(--rule); }
 section > .say p { color:var(--soft); font-size:.9063rem; } section > .show { min-width:0; }
 .plain { background:var(--wash); border-radius:.5rem; padding:1.25rem; margin-top:1.75rem;
- display:grid; grid-template-columns:repeat(auto-fit,minmax(min(24rem,100%),1fr)); gap:1.5rem 2.5rem; }
+ display:grid; grid-template-columns:repeat(auto-fit,minmax(min(24rem,100%),1fr));
+ gap:1.5rem 2.5rem; }
 ul { margin:.4rem 0 0; padding-left:1.1rem; } li { margin-top:.4rem; overflow-wrap:anywhere; }
 li.unknown { color:var(--soft); list-style:circle; }
 .scroll { overflow-x:auto; } table { border-collapse:collapse; font-size:.875rem;

@@ -29,6 +29,7 @@ COORDINATOR = "fondaco-coordinator"
 SIGNED, COSIGNED = b"\x01", b"\x04"
 MAX_INT = 2**53
 
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 _SHA256 = re.compile(r"sha256:[0-9a-f]{64}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\+00:00|Z)")
 _SIGNATURE_LINE = re.compile(r"\u2014 (\S+) (\S+)")
@@ -37,7 +38,7 @@ _KEY_SIZE, _ID_SIZE, _SIGNATURE_SIZE, _TIME_SIZE = 32, 4, 64, 8
 
 def canonical(value: object) -> str:
     """Return `value` as RFC 8785 writes it (keys by UTF-16 code units)."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    text = _ENCODER.encode(value)
     if text.isascii():
         return text
     return json.dumps(_by_utf16(value), separators=(",", ":"), ensure_ascii=False)
@@ -63,6 +64,18 @@ def strangers(value: object) -> Iterator[str]:
             yield f"{value} is beyond 2^53"
     elif type(value) is not str:
         yield f"{value!r} is neither text nor an integer"
+
+
+def is_plain(value: object) -> bool:
+    """Return whether `strangers` would find nothing, and quickly."""
+    kind = type(value)
+    if kind is str:
+        return True
+    if kind is int:
+        return -MAX_INT <= value <= MAX_INT  # type: ignore[operator]
+    if kind is dict:
+        return all(map(is_plain, value.values()))  # type: ignore[attr-defined]
+    return kind is list and all(map(is_plain, value))  # type: ignore[call-overload]
 
 
 def digest_of(text: str) -> str:
@@ -101,7 +114,14 @@ def read_time(text: object) -> datetime:
     Raises:
         ValueError: it is written in any other way.
     """
-    if not isinstance(text, str) or _TIME.fullmatch(text) is None:
+    if not isinstance(text, str):
+        raise ValueError(f"{text!r} is no time")
+    return _instant(text)
+
+
+@lru_cache(maxsize=64)
+def _instant(text: str) -> datetime:
+    if _TIME.fullmatch(text) is None:
         raise ValueError(f"{text!r} is no time such as 2026-11-22T14:03:11+00:00")
     return datetime.fromisoformat(text).astimezone(UTC)
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from ..errors import ConfigError, LedgerError
 from ..plan_text import from_toml
-from .formats import ZEROS, Note, canonical, read_note, strangers, unbase64, unreadable
+from .formats import ZEROS, Note, canonical, is_plain, read_note, strangers, unbase64, unreadable
 
 LEDGERS = (".jsonl", ".db")
 PLANS = (".toml", ".json")
@@ -25,7 +25,6 @@ _COLUMNS = ("seq", "prev", "body", "hash", "sig")
 _HEX = re.compile(r"[0-9a-f]{64}")
 _BODY_AT = len('{"body":')
 _TAIL = len(f',"hash":"{"0" * 64}","prev":"{"0" * 64}","sig":"{"A" * 88}"}}')
-_SUSPECT = re.compile(r"[:,\[](true|false|null|NaN|-?Infinity|-?\d{16}|-?\d+[.eE])")
 _COPIES = 3
 
 
@@ -107,7 +106,7 @@ def _parse_line(number: int, line: str) -> Record:
     body = _object(whole["body"])
     odd = "" if text == line else "it is not written as canonical JSON"
     text = text[_BODY_AT:-_TAIL]
-    return Record(number, prev, text.encode(), body, digest, signature, odd or _odd(text, body))
+    return Record(number, prev, text.encode(), body, digest, signature, odd or _odd(body))
 
 
 def _unhex(text: object) -> bytes:
@@ -122,8 +121,8 @@ def _object(body: object) -> dict[str, Any]:
     return body
 
 
-def _odd(text: str, body: dict[str, Any]) -> str:
-    return next(strangers(body), "") if _SUSPECT.search(text) else ""
+def _odd(body: dict[str, Any]) -> str:
+    return "" if is_plain(body) else next(strangers(body), "")
 
 
 def _read_database(path: Path) -> Iterator[Record]:
@@ -149,7 +148,7 @@ def _parse_row(number: int, prev: bytes, text: str, digest: bytes, signature: by
     body = _object(json.loads(text))
     plain = canonical(body)
     odd = "" if plain == text else "its body is not written as canonical JSON"
-    return Record(number, prev, plain.encode(), body, digest, signature, odd or _odd(plain, body))
+    return Record(number, prev, plain.encode(), body, digest, signature, odd or _odd(body))
 
 
 def _query(db: sqlite3.Connection, path: Path, query: str) -> sqlite3.Cursor:

@@ -77,6 +77,7 @@ BENT = {
     "smaller epsilon": (2, {"epsilon": "0.100000"}, "plan-epsilon"),
     "claims of a simulation": (2, {"claims": "as planned"}, "plan-claims"),
     "larger yearly budget": (1, {"budget_units": 10**10}, "policy"),
+    "no time": (GRAM, {"ts": [1]}, "fields"),
     "local time": (GRAM, {"ts": "2026-11-22T09:05:00+01:00"}, "fields"),
 }
 

@@ -117,7 +117,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule()
     def restore_and_take_back(self):
         """The file is an old copy; the witnesses' replica brings everything back."""
-        lines = self.ledger.chain.lines()
+        lines = self.replica
         self.ledger.close()
         for end in ("", "-wal", "-shm"):
             self.path.with_name(f"{self.path.name}{end}").unlink(missing_ok=True)

@@ -1,8 +1,6 @@
 """SiloAgent: owns a silo's data, ledger and outbox, and answers rounds of its own plan only."""
 
-import fcntl
 import hashlib
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,7 +31,7 @@ from .commitments import commit_to, commitment_key, rows_digest
 from .dataset import SiloDataset
 from .erasure import Erasures
 from .home import SiloHome
-from .testimony import cosign_offers, keep_replicas
+from .testimony import cosign_offers
 from .training import Task, clipped_sum, computable, local_mover
 
 
@@ -92,7 +90,6 @@ class SiloAgent:
         self._keep_open = keep_open
         self._kept: Ledger | None = None
         self._home = home
-        self._erasures = Erasures(home.erased, self._identity)
         self._seed = seed
         self._shapes = Shapes.of_plan(plan)
 
@@ -113,7 +110,7 @@ class SiloAgent:
 
     def status(self) -> bytes:
         """Return an encoded `SiloStatus`; opens the ledger, creating it on first contact."""
-        with self._alone(), self._ledger() as ledger:
+        with self._home.alone(), self._ledger() as ledger:
             head = ledger.chain.head
         return codec.encode(
             SiloStatus(
@@ -142,11 +139,12 @@ class SiloAgent:
         """
         request = codec.decode(blob, RoundRequest, self._shapes)
         key = request.kind, request.round_num, request.attempt
-        with self._alone(), self._ledger() as ledger:
+        with self._home.alone(), self._ledger() as ledger:
+            ledger.check_newest(witnessed)
             try:
                 self._forget_erased()
                 self._check(request)
-                opening = commitment_key(self._identity, self.plan, *key)
+                opening = commitment_key(self._secret, self.plan, *key)
                 commit = commit_to(self._rows_digest, opening)
                 debit = ledger.debit(
                     *key, request=_sha256(blob), commit=commit, witnessed=witnessed
@@ -164,16 +162,18 @@ class SiloAgent:
         Raises:
             LedgerError: the records do not follow from this ledger.
         """
-        with self._alone(), self._ledger() as ledger:
+        with self._home.alone(), self._ledger() as ledger:
             if call.lines:
                 ledger.chain.absorb(call.lines)
-            said = cosign_offers(ledger, self._identity, self.plan, call.offers)
-        keep_replicas(self._home.replicas, call.offers, said)
-        return said
+            try:
+                ledger.check_newest(call.note)
+            except RefusalError:
+                return Testimony(note=ledger.chain.note())  # too short: it gets its records back
+            return cosign_offers(ledger, self._identity, self.plan, call, self._home.replicas)
 
     def testify(self, call: Call) -> Testimony:
         """Return this silo's signed head and the records that the coordinator lacks."""
-        with self._alone(), self._ledger() as ledger:
+        with self._home.alone(), self._ledger() as ledger:
             return Testimony(note=ledger.chain.note(), lines=tuple(ledger.chain.lines(call.since)))
 
     def receive(self, blob: bytes) -> None:
@@ -184,12 +184,12 @@ class SiloAgent:
             RefusalError: it belongs to another plan or catalogue.
         """
         model = codec.decode(blob, GlobalModel, self._shapes)
-        wanted = self.plan.digest, self.plan.catalogue_digest
-        if (model.plan_digest, model.catalogue_digest) != wanted:
-            raise RefusalError(
-                "the global model belongs to another plan or catalogue", "other-plan"
-            )
-        _check_head(model.head, self.plan.n_items)
+        try:
+            self._check_model(model)
+        except RefusalError as error:
+            with self._home.alone(), self._ledger() as ledger:
+                ledger.refuse("publish", model.after_round, 1, error)
+            raise
         self._received, self._received_digest = blob, _sha256(blob)
         if model.after_round < len(self.plan.releases):
             self._keep(blob)
@@ -197,11 +197,25 @@ class SiloAgent:
         for path in self._home.sent.glob("*.bin"):
             path.unlink(missing_ok=True)
 
+    def _check_model(self, model: GlobalModel) -> None:
+        wanted = self.plan.digest, self.plan.catalogue_digest
+        if (model.plan_digest, model.catalogue_digest) != wanted:
+            raise RefusalError(
+                "the global model belongs to another plan or catalogue", "other-plan"
+            )
+        _check_head(model.head, self.plan.n_items)
+
     def _keep(self, blob: bytes) -> None:
-        """Keep a model for agents of other processes; silos of one machine share the file."""
+        """Keep a model for agents of other processes; silos of one machine share the files.
+
+        A plan needs no more of them than it has rounds; older ones go.
+        """
         path = self._home.models / f"{_sha256(blob).removeprefix('sha256:')}.fndc"
         if not path.is_file():
             write_durably(path, blob)
+        kept = sorted(self._home.models.glob("*.fndc"), key=lambda p: p.stat().st_mtime_ns)
+        for old in kept[: -len(self.plan.releases)]:
+            old.unlink(missing_ok=True)
 
     def _model_bytes(self, digest: str) -> bytes:
         """Return the global model that a request builds upon.
@@ -235,11 +249,15 @@ class SiloAgent:
 
     def _forget_erased(self) -> None:
         """Drop customers erased since the last draw, and everything computed with them."""
-        kept = self._erasures.kept(self.dataset)
+        kept = Erasures(self._home.erased, self._secret).kept(self.dataset)
         if kept is not self.dataset:
             self.dataset = kept
             for derived in ("_rows_digest", "_timelines", "_histories"):
                 self.__dict__.pop(derived, None)
+
+    @cached_property
+    def _secret(self) -> bytes:
+        return self._home.secret(self._identity)
 
     @cached_property
     def _rows_digest(self) -> str:
@@ -255,17 +273,6 @@ class SiloAgent:
         return bound_contributions(
             rows.user_nums, rows.item_nums, self.dataset.n_users, self.plan.n_items
         )
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Wait for this silo's other agents: two at once would overwrite each other's outbox."""
-        self._home.sent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(self._home.sent / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(handle)
 
     @contextmanager
     def _ledger(self) -> Iterator[Ledger]:
@@ -290,7 +297,7 @@ class SiloAgent:
 
     def _open_ledger(self) -> Ledger:
         """Open the ledger; create it once, and never again."""
-        marker = self._home.sent / "opened"
+        marker = self._home.opened
         if not self._home.ledger.is_file() and marker.is_file():
             raise LedgerError(f"{self._home.ledger} is gone but it was in use; restore it")
         ledger = Ledger.open_or_create(self._home.ledger, self.silo_id, self._identity, self.plan)

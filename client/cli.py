@@ -19,7 +19,7 @@ from fondaco.shared.errors import ConfigError, FondacoError
 from fondaco.shared.plan_text import read_plan
 
 from .forgetting import forget
-from .ledger_view import export_lines, ledger_facts, note_audit, show_ledger
+from .ledger_view import export_lines, ledger_facts, note_audit, read_lines, show_ledger
 from .limits import new_policy
 from .meaning import meaning_in_words, plan_meaning
 from .owner import Owner
@@ -97,7 +97,9 @@ def policy(
     epsilon_if_masking_broke: Annotated[
         float | None, typer.Option(help="Any one plan, if secure aggregation broke.", min=0.01)
     ] = None,
-    target_delta: Annotated[float, typer.Option(help="Of both.")] = 1e-5,
+    target_delta: Annotated[
+        float | None, typer.Option(help="Of both; 1e-5 unless it was set before.")
+    ] = None,
     peer: Annotated[
         list[str] | None,
         typer.Option(help="Public key of a peer or the coordinator, checked with its owner."),
@@ -108,12 +110,9 @@ def policy(
     owner = Owner.open(home)
     owner.pin([PublicKey.from_text(text) for text in peer or []])
     with owner.ledger() as ledger:
-        if epsilon_per_year is not None or epsilon_if_masking_broke is not None:
-            ledger.adopt(
-                new_policy(
-                    ledger.policy(), epsilon_per_year, epsilon_if_masking_broke, target_delta
-                )
-            )
+        given = epsilon_per_year, epsilon_if_masking_broke, target_delta
+        if any(limit is not None for limit in given):
+            ledger.adopt(new_policy(ledger.policy(), *given))
         limits = ledger.policy()
     terms = asdict(limits) if limits else {}
     peers = [key.name for key in owner.peers()]
@@ -203,10 +202,10 @@ def ledger(
 ) -> None:
     """Show what was promised, spent and refused; export it for an auditor."""
     owner = Owner.open(home)
+    if take_back is not None:
+        taken = owner.restore(read_lines(take_back))
+        (err_console if as_json else out_console).print(f"{taken} records were taken back")
     with owner.ledger() as opened:
-        if take_back is not None:
-            taken = opened.chain.absorb(take_back.read_text(encoding="utf-8").splitlines())
-            out_console.print(f"{taken} records were taken back")
         if audited is not None:
             note_audit(opened, audited)
         if export is not None:

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fondaco.shared.chain.keys import Identity
 from fondaco.shared.errors import DataError
 from fondaco.shared.workspace import write_durably
 
@@ -25,11 +24,11 @@ class Erasures:
 
     Attributes:
         path: a file of keyed hashes, one per line.
-        identity: the owner's, from which the key is derived.
+        secret: the owner's, under which they are taken.
     """
 
     path: Path
-    identity: Identity
+    secret: bytes
 
     def tokens(self) -> frozenset[str]:
         """Return the keyed hashes of everybody who was erased."""
@@ -39,7 +38,7 @@ class Erasures:
 
     def add(self, user_id: str) -> None:
         """Put a customer on the list; it is on disk when this returns."""
-        known = sorted(self.tokens() | {_token(self._key(), user_id)})
+        known = sorted(self.tokens() | {self._token(user_id)})
         write_durably(self.path, "".join(f"{token}\n" for token in known).encode())
 
     def kept(self, dataset: SiloDataset) -> SiloDataset:
@@ -47,12 +46,15 @@ class Erasures:
         gone = self.tokens()
         if not gone:
             return dataset
-        key = self._key()
-        stays = np.array([_token(key, user) not in gone for user in dataset.user_ids.tolist()])
+        stays = np.array([self._token(user) not in gone for user in dataset.user_ids.tolist()])
         return dataset if stays.all() else without(dataset, ~stays)
 
-    def _key(self) -> bytes:
-        return self.identity.secret("erasure")
+    def holds(self, user_id: str) -> bool:
+        """Return whether a customer is on the list."""
+        return self._token(user_id) in self.tokens()
+
+    def _token(self, user_id: str) -> str:
+        return hmac.new(self.secret, b"erasure\x00" + user_id.encode(), hashlib.sha256).hexdigest()
 
 
 def without(dataset: SiloDataset, gone: NDArray[np.bool_]) -> SiloDataset:
@@ -92,7 +94,3 @@ def erase(dataset: SiloDataset, user_id: str) -> SiloDataset:
     if not gone.any():
         raise DataError(f"silo {dataset.silo_id!r} has no customer {user_id!r}")
     return without(dataset, np.asarray(gone, dtype=np.bool_))
-
-
-def _token(key: bytes, user_id: str) -> str:
-    return hmac.new(key, user_id.encode(), hashlib.sha256).hexdigest()

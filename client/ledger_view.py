@@ -54,6 +54,18 @@ def export_lines(ledger: Ledger, path: Path) -> None:
     write_durably(path, "".join(f"{line}\n" for line in ledger.chain.lines()).encode())
 
 
+def read_lines(path: Path) -> list[str]:
+    """Return the records of an export.
+
+    Raises:
+        DataError: it is no text.
+    """
+    try:
+        return path.read_bytes().decode().rstrip("\n").split("\n")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is no exported ledger: {error}") from None
+
+
 def note_audit(ledger: Ledger, path: Path) -> None:
     """Write an audit's verdict into the ledger.
 

@@ -6,6 +6,7 @@ from fondaco.shared.errors import ConfigError
 from fondaco.shared.privacy.accountant import UNITS_PER_RDP, epsilon_at
 from fondaco.shared.privacy.policy import Policy
 
+DELTA = 1e-5
 ORDERS = tuple(range(2, 257))
 
 
@@ -13,7 +14,7 @@ def new_policy(
     known: Policy | None,
     epsilon_per_year: float | None,
     epsilon_if_masking_broke: float | None,
-    target_delta: float,
+    target_delta: float | None,
 ) -> Policy:
     """Return the limits in force changed by those that are given.
 
@@ -25,6 +26,8 @@ def new_policy(
     broke = repr(epsilon_if_masking_broke) if epsilon_if_masking_broke else broke
     if not (year and broke):
         raise ConfigError("set both --epsilon-per-year and --epsilon-if-masking-broke")
+    if target_delta is None:
+        target_delta = float(known.target_delta) if known else DELTA
     if not 0 < target_delta < 1:
         raise ConfigError(f"{target_delta=} must lie between 0 and 1")
     return Policy(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fondaco.shared.chain.keys import Identity, PublicKey, key_name
+from fondaco.shared.chain.store import Chain, is_begun
 from fondaco.shared.errors import ConfigError, LedgerError, RefusalError
 from fondaco.shared.plan_text import to_toml
 from fondaco.shared.privacy.ledger import Ledger
@@ -16,7 +17,7 @@ from fondaco.shared.workspace import Workspace, write_durably
 
 from .home import SiloHome
 
-FACTS, KEY, PEERS = "owner.json", "identity.pem", "peers.txt"
+FACTS, KEY, PEERS, BEGUN = "owner.json", "identity.pem", "peers.txt", "ledger-begun"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +46,11 @@ class Owner:
         if not silo_id.strip() or not silo_id.isprintable():
             raise ConfigError(f"{silo_id!r} is no name for a silo")
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if (folder / KEY).is_file():
+            raise ConfigError(f"{folder / KEY} exists; a key is never overwritten")
         identity = Identity.generate(key_name(silo_id))
-        identity.save(folder / KEY)
         write_durably(folder / FACTS, json.dumps({"silo_id": silo_id}).encode())
+        identity.save(folder / KEY)
         return cls(
             folder=folder, silo_id=silo_id, identity=identity, home=SiloHome(folder, silo_id)
         )
@@ -74,11 +77,35 @@ class Owner:
             return cls(folder=folder, silo_id=silo_id, identity=identity, home=home)
         raise ConfigError(f"{folder} is no owner's folder; make one with fondaco-client keys")
 
+    @property
+    def rows(self) -> Path:
+        """The folder of the silo's rows; replaced as a whole, so nothing else may lie in it."""
+        return self.folder / "data" if (self.folder / FACTS).is_file() else self.folder
+
+    def restore(self, lines: list[str]) -> int:
+        """Take back lost records, or the whole ledger if its file is gone; return how many."""
+        if not is_begun(self.home.ledger):
+            Chain.restore(self.home.ledger, self.identity, lines).close()
+            return len(lines)
+        with self.ledger() as ledger:
+            return ledger.chain.absorb(lines)
+
     @contextmanager
     def ledger(self) -> Iterator[Ledger]:
-        """Give the owner's ledger, begun on first use."""
-        path = self.home.ledger
+        """Give the owner's ledger, begun on first use and never again.
+
+        Raises:
+            LedgerError: it was in use and its file is gone.
+        """
+        path, marker = self.home.ledger, self.folder / BEGUN
+        if not is_begun(path) and (marker.is_file() or self.home.opened.is_file()):
+            raise LedgerError(
+                f"{path} is gone but it was in use; take it back from an export or a peer with "
+                "fondaco-client ledger --import"
+            )
         with Ledger.open_or_create(path, self.silo_id, self.identity) as ledger:
+            if (self.folder / FACTS).is_file():
+                marker.touch()
             yield ledger
 
     def peers(self) -> list[PublicKey]:
@@ -175,12 +202,20 @@ def _finish_rotation(folder: Path, home: SiloHome) -> None:
     path, new = folder / KEY, folder / f"{KEY}.new"
     if not new.is_file():
         return
-    fresh = Identity.load(new, key_name(home.silo_id))
-    try:
-        Ledger(home.ledger, fresh).close()
-    except LedgerError:
+    if path.is_file() and _opens(home.ledger, Identity.load(path, key_name(home.silo_id))):
         new.unlink()
         return
+    if not _opens(home.ledger, Identity.load(new, key_name(home.silo_id))):
+        raise LedgerError(f"{home.ledger} opens with neither {path} nor {new}; restore it")
     if path.is_file():
         path.replace(folder / f"{KEY}.old")
     new.replace(path)
+
+
+def _opens(ledger: Path, identity: Identity) -> bool:
+    """Return whether the ledger is this key's; a file that is gone is nobody's."""
+    try:
+        Ledger(ledger, identity).close()
+    except LedgerError:
+        return False
+    return True

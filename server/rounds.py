@@ -6,6 +6,7 @@ and nothing resumes.
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +26,7 @@ from .checkpoint import Dropped, RoundResult
 from .witness import WitnessBook
 
 POLL_S = 0.05
+MOST_PASSES = 5
 NO_ITEMS: NDArray[np.int64] = np.empty(0, dtype=np.int64)
 NO_PARAMETERS: NDArray[np.float32] = np.empty(0, dtype=np.float32)
 
@@ -139,13 +141,14 @@ class Coordinator:
             silo_id = cohort.silos[node]
             update = self._read(reply, PrivateUpdate)
             if isinstance(update, PrivateUpdate):
-                misfit = self._misfit(update, request, silo_id) or self._hear(silo_id, reply)
+                misfit = self._misfit(update, request, silo_id) or self._in_ledger(silo_id, reply)
                 update = misfit or update
             if isinstance(update, str):
                 dropped.append(Dropped(silo_id, round_num, update))
             else:
                 total.add(update.values, self._weights.get(silo_id, 1.0))
                 present.append(silo_id)
+        self._book.save()  # before the round counts as done
         self._require_quorum(len(present), dropped, kind)
         return RoundResult(
             kind=kind,
@@ -169,15 +172,17 @@ class Coordinator:
         """Have the newest head of every silo co-signed by others, and keep the signatures."""
         if not self._book.needed:
             return
-        charges = self._book.charges(list(cohort.silos.values()))
-        for _ in range(2):  # whoever knows an older head than was thought is asked again
-            calls = {silo: self._book.call(silo, witness_for=o) for silo, o in charges.items()}
+        present = list(cohort.silos.values())
+        for _ in range(MOST_PASSES):  # others are asked for whoever is silent or knows less
+            charges = self._book.charges(present)
             self._book.save()
-            asked = {node: silo for node, silo in cohort.silos.items() if charges.get(silo)}
-            charges = {}
+            if not charges:
+                return
+            calls = {silo: self._book.call(silo, witness_for=o) for silo, o in charges.items()}
+            asked = {node: silo for node, silo in cohort.silos.items() if silo in charges}
             for node, reply in self._ask("query.witness", b"", asked, "witness", calls):
                 if reply is not None and not reply.has_error():
-                    charges[asked[node]] = self._collect(asked[node], reply)
+                    self._collect(asked[node], reply)
         self._book.save()
 
     @property
@@ -244,11 +249,19 @@ class Coordinator:
         except (CodecError, LedgerError) as error:
             return f"{type(error).__name__}: {error}"
 
-    def _collect(self, silo_id: str, reply: Message) -> list[str]:
-        try:
-            return self._book.collect(silo_id, _about_ledgers(reply))
-        except CodecError:
-            return []
+    def _collect(self, silo_id: str, reply: Message) -> None:
+        """Take in a witness' signatures; what is malformed counts as none."""
+        with suppress(CodecError, LedgerError):
+            self._book.collect(silo_id, _about_ledgers(reply))
+
+    def _in_ledger(self, silo_id: str, reply: Message | None) -> str:
+        """Return why a release is not in its silo's ledger as it should be, or ""."""
+        why = self._hear(silo_id, reply)
+        if why or reply is None:
+            return why
+        blob = codec.from_message(reply.content)[0]
+        shown = self._book.shows_release(silo_id, blob)
+        return "" if shown else "its ledger does not show this release"
 
     def _misfit(self, update: PrivateUpdate, request: RoundRequest, silo_id: str) -> str:
         wanted = (silo_id, request.plan_digest, request.kind, request.round_num, request.attempt)

@@ -4,15 +4,24 @@ It keeps a replica of each ledger and signs, like any witness, only what follows
 head that it signed. Heads are on disk before anybody hears of the signature.
 """
 
+import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from fondaco.shared.chain.keys import Identity, PublicKey
-from fondaco.shared.chain.notes import Checkpoint, cosign, cosigners, parse_note
-from fondaco.shared.chain.store import NOTHING
-from fondaco.shared.chain.witness import Call, Offer, Testimony, check_offer
+from fondaco.shared.chain.notes import (
+    Checkpoint,
+    checked_line,
+    cosign,
+    cosigners,
+    is_signed,
+    parse_note,
+)
+from fondaco.shared.chain.store import NOTHING, Record, check_links
+from fondaco.shared.chain.witness import Call, Offer, Testimony
 from fondaco.shared.errors import LedgerError
 from fondaco.shared.privacy.plan import RunPlan
 from fondaco.shared.workspace import folder_name, write_durably
@@ -22,15 +31,25 @@ HEADS = "heads.notes"
 
 @dataclass
 class _Known:
-    """One silo's ledger as known here: its replica, newest note, and who has seen what."""
+    """One silo's ledger as known here: its replica, newest note, and who has seen what.
+
+    Attributes:
+        root: hash of the replica's last record.
+        lost: the silo's own records that it does not have any more.
+        signed: names of the silos' keys under the note.
+        asked: silos that were asked to sign the newest head.
+        stored: lines of the replica on disk; -1 if its file must be written anew.
+    """
 
     lines: list[str] = field(default_factory=list)
+    root: bytes = NOTHING
     note: str = ""
     head: Checkpoint | None = None
     lost: tuple[str, ...] = ()
     signed: set[str] = field(default_factory=set)
-    stored: int = -1
+    asked: set[str] = field(default_factory=set)
     seen_by: dict[str, int] = field(default_factory=dict)
+    stored: int = -1
 
 
 class WitnessBook:
@@ -51,8 +70,8 @@ class WitnessBook:
         self._identity = identity
         self._keys = {silo: PublicKey.from_text(text) for silo, text in plan.roster.items()}
         self._silo_of = {key.name: silo for silo, key in self._keys.items()}
-        self._kept_notes = self._read_notes()
-        self._known = {silo: self._load(silo) for silo in self._keys}
+        notes = self._read_notes()
+        self._known = {silo: self._load(silo, notes) for silo in self._keys}
 
     @property
     def needed(self) -> bool:
@@ -64,19 +83,26 @@ class WitnessBook:
         known = self._known.get(silo_id)
         if known is None:
             return b""
-        offers = [self._offer(other, silo_id) for other in witness_for]
-        return Call(
-            since=len(known.lines), note=known.note, lines=known.lost, offers=tuple(offers)
-        ).to_bytes()
+        offers = tuple(self._offer(other, silo_id) for other in witness_for)
+        since, lost = len(known.lines), known.lost
+        return Call(since=since, note=known.note, lines=lost, offers=offers).to_bytes()
 
     def charges(self, present: Sequence[str]) -> dict[str, list[str]]:
-        """Return whose heads each silo is asked to sign: those of the silos before it."""
+        """Return whose heads each silo should sign next: of those that still lack signatures.
+
+        The silos after it in the ring come first, and nobody is asked twice. A silo that lost
+        records is told so, with nothing to sign.
+        """
         ring = sorted(silo for silo in present if silo in self._known)
-        asked = min(self._plan.witnesses, len(ring) - 1)
-        return {
-            silo: [ring[place - step] for step in range(1, asked + 1)]
-            for place, silo in enumerate(ring)
-        }
+        asked: dict[str, list[str]] = {silo: [] for silo in ring if self._known[silo].lost}
+        for place, silo in enumerate(ring):
+            known = self._known[silo]
+            missing = max(0, self._plan.witnesses - len(known.signed))
+            others = [w for w in ring[place + 1 :] + ring[:place] if w not in known.asked]
+            for witness in others[:missing]:
+                known.asked.add(witness)
+                asked.setdefault(witness, []).append(silo)
+        return asked
 
     def hear(self, silo_id: str, blob: bytes) -> str:
         """Take in what a silo says of its own ledger; return why it cannot be right, or "".
@@ -85,53 +111,62 @@ class WitnessBook:
 
         Raises:
             CodecError: it is malformed.
-            LedgerError: the head is no head.
+            LedgerError: head or records are none.
         """
+        if not self._keys:
+            return ""
         known = self._known.get(silo_id)
         if known is None or not blob:
-            return ""
-        said = Testimony.from_bytes(blob)
+            return "is not in the plan's roster" if known is None else "shows no ledger"
+        said, key = Testimony.from_bytes(blob), self._keys[silo_id]
         head, _ = parse_note(said.note)
+        if head.origin != key.name or not is_signed(said.note, key):
+            return f"the head of {silo_id}'s ledger was not signed by its pinned key"
         if known.head is not None and head.size < known.head.size:
             known.lost = tuple(known.lines[head.size :])
             return ""
         known.lost = ()
-        if head == known.head:
-            return ""
-        start = known.head or Checkpoint(origin=head.origin, size=0, root=NOTHING)
-        offer = Offer(note=said.note, since=len(known.lines), lines=said.lines)
-        try:
-            head = check_offer(offer, start, self._keys[silo_id])
-        except LedgerError as error:
-            return str(error)
-        self._keep(silo_id, known, offer, head)
-        return ""
+        return self._extend(known, said, head)
 
-    def collect(self, witness: str, blob: bytes) -> list[str]:
-        """Take in a silo's signatures; return the silos whose heads it knows an older one of.
+    def shows_release(self, silo_id: str, blob: bytes) -> bool:
+        """Return whether the silo's ledger, as known here, holds the RELEASE of these bytes."""
+        known = self._known.get(silo_id)
+        if known is None:
+            return not self._keys
+        digest = f"sha256:{hashlib.sha256(blob).hexdigest()}"
+        bodies = (Record.from_line(line).parsed() for line in reversed(known.lines))
+        return any(b["type"] == "RELEASE" and b["blob"] == digest for b in bodies)
+
+    def collect(self, witness: str, blob: bytes) -> None:
+        """Take in a silo's signatures, and which heads it cannot sign yet.
 
         Raises:
             CodecError: it is malformed.
         """
         said = Testimony.from_bytes(blob)
+        mine, key = self._known[witness], self._keys[witness]
+        with suppress(LedgerError):  # its signatures count, whatever it says of its own ledger
+            size = parse_note(said.note)[0].size
+            if mine.head is not None and size < mine.head.size and is_signed(said.note, key):
+                mine.lost = tuple(mine.lines[size:])
         for origin, line in said.cosigned.items():
             known = self._known.get(self._silo_of.get(origin, ""))
-            if known is not None and known.head is not None:
-                key = self._keys[witness]
-                if cosigners(f"{known.head.text()}\n{line}", [key]) - known.signed:
-                    known.note += line
+            if known is not None and known.head is not None and key.name not in known.signed:
+                checked = checked_line(known.head, line, key)
+                if checked:
+                    known.note += checked
                     known.signed.add(key.name)
                     known.seen_by[witness] = known.head.size
-        again = []
-        for origin, size in said.refused.items():
-            silo_id = self._silo_of.get(origin, "")
-            if silo_id in self._known and self._known[silo_id].seen_by.get(witness) != size:
-                self._known[silo_id].seen_by[witness] = size
-                again.append(silo_id)
-        return again
+        for origin, seen in said.refused.items():
+            known = self._known.get(self._silo_of.get(origin, ""))
+            if known and 0 <= seen <= len(known.lines) and known.seen_by.get(witness) != seen:
+                known.seen_by[witness] = seen
+                known.asked.discard(witness)
 
     def save(self) -> None:
         """Put replicas and heads on disk; before this nobody is told of a signature."""
+        if not self.needed:
+            return
         for silo_id, known in self._known.items():
             self._append_to(self._path(silo_id), known)
         notes = [known.note for known in self._known.values() if known.note]
@@ -151,21 +186,42 @@ class WitnessBook:
         since = known.seen_by.get(witness, len(known.lines))
         return Offer(note=known.note, since=since, lines=tuple(known.lines[since:]))
 
-    def _keep(self, silo_id: str, known: _Known, offer: Offer, head: Checkpoint) -> None:
-        known.lines += offer.lines[len(known.lines) - offer.since :]
-        known.head, known.signed = head, set()
-        known.note = offer.note + cosign(offer.note, self._identity, int(time.time()))
+    def _extend(self, known: _Known, said: Testimony, head: Checkpoint) -> str:
+        """Append the records that lead to `head`, if they pass through the known one."""
+        have = len(known.lines)
+        records = [Record.from_line(line) for line in said.lines]
+        fresh = [record for record in records if record.parsed()["seq"] > have]
+        hashes = [known.root, *check_links(fresh, have, known.root)]
+        if have + len(fresh) != head.size or hashes[-1] != head.root:
+            return f"record {head.size} of its ledger does not follow from record {have}"
+        if known.head is not None and hashes[known.head.size - have] != known.head.root:
+            return f"its ledger was forked before record {known.head.size}"
+        known.lines += [record.line() for record in fresh]
+        known.root = head.root
+        if head != known.head:
+            known.head, known.signed, known.asked = head, set(), set()
+            known.note = said.note + cosign(said.note, self._identity, int(time.time()))
+        return ""
 
-    def _load(self, silo_id: str) -> _Known:
-        """Return what was kept of a silo: the replica up to the newest head that was signed."""
-        path = self._path(silo_id)
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-        note = self._kept_notes.get(self._keys[silo_id].name, "")
+    def _load(self, silo_id: str, notes: Mapping[str, str]) -> _Known:
+        """Return what was kept of a silo: its newest head, and the replica as far as it is whole.
+
+        The replica's file may have a torn end, or lack what a power cut took.
+        """
+        note = notes.get(self._keys[silo_id].name, "")
         if not note:
             return _Known()
         head, _ = parse_note(note)
-        signed = cosigners(note, self._keys.values())
-        return _Known(lines=lines[: head.size], note=note, head=head, signed=signed)
+        known = _Known(note=note, head=head, signed=cosigners(note, self._keys.values()))
+        path = self._path(silo_id)
+        text = path.read_bytes().decode(errors="replace") if path.is_file() else ""
+        for line in text.split("\n")[: head.size]:
+            try:
+                (known.root,) = check_links([Record.from_line(line)], len(known.lines), known.root)
+            except LedgerError:
+                break
+            known.lines.append(line)
+        return known
 
     def _read_notes(self) -> dict[str, str]:
         path = self._folder / HEADS
@@ -179,7 +235,7 @@ class WitnessBook:
 def split_notes(text: str) -> list[str]:
     """Return the notes of a file in which they stand one after another."""
     notes: list[list[str]] = []
-    for line in text.splitlines(keepends=True):
+    for line in (f"{part}\n" for part in text.split("\n")):
         if line.startswith("fondaco/"):
             notes.append([])
         if notes and (line.strip() or len(notes[-1]) == 3):  # noqa: PLR2004  (text, blank, signatures)

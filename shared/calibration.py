@@ -187,10 +187,10 @@ def epsilon_in_silos(plan: RunPlan, n_silos: int) -> float:
     In one shared sum the contributions add up: sensitivity n_silos * C, and sampling is not
     counted on. Silos that add all noise themselves are separate releases.
     """
+    if n_silos == 1:
+        return plan.epsilons()["epsilon"]
     if plan.trust == "silo":
         several = tuple(m._replace(steps=m.steps * n_silos) for m in plan.mechanisms)
-    elif n_silos == 1:
-        several = plan.mechanisms
     else:
         several = tuple(Mechanism(m.multiplier / n_silos, steps=m.steps) for m in plan.mechanisms)
     return accountant.epsilon_bound(several, float(plan.target_delta))

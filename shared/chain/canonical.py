@@ -19,7 +19,9 @@ def canonical_json(body: object) -> str:
         text = json.dumps(_ordered(body), separators=(",", ":"), ensure_ascii=False)
         text.encode()
     except UnicodeEncodeError as error:
-        raise ConfigError(f"{error.object!r} is no text") from error
+        raise ConfigError(f"{error.object[:80]!r} is no text") from error
+    except RecursionError:
+        raise ConfigError("a record is nested too deeply") from None
     return text
 
 

@@ -128,14 +128,18 @@ class Identity:
             serialization.PrivateFormat.PKCS8,
             serialization.NoEncryption(),
         )
-        try:
-            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            raise ConfigError(f"{path} exists; a key is never overwritten") from None
+        partial = path.with_name(f"{path.name}.part")
+        handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(handle, "wb") as file:
             file.write(pem)
             file.flush()
             os.fsync(file.fileno())
+        try:
+            os.link(partial, path)
+        except FileExistsError:
+            raise ConfigError(f"{path} exists; a key is never overwritten") from None
+        finally:
+            partial.unlink()
 
     def sign(self, message: bytes) -> bytes:
         """Return the 64-byte signature over `message`."""

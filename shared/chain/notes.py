@@ -16,6 +16,7 @@ from .keys import COSIGNATURE, NOTE, Identity, PublicKey
 MAX_NOTE = 64 * 1024
 _LINE = re.compile(r"\u2014 (\S+) ([A-Za-z0-9+/]+={0,2})")
 _TIMED = struct.Struct(">Q")
+_COSIGNATURE_BYTES = 4 + _TIMED.size + 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +57,9 @@ def parse_note(note: str) -> tuple[Checkpoint, list[tuple[str, bytes]]]:
     """
     text, _, tail = note.partition("\n\n")
     try:
+        note.encode()
         origin, size, root = text.split("\n")
-        matches = [_LINE.fullmatch(line) for line in tail.splitlines()]
+        matches = [_LINE.fullmatch(line) for line in tail.split("\n") if line]
         lines = [(m[1], base64.b64decode(m[2], validate=True)) for m in matches if m]
         head = Checkpoint(origin=origin, size=int(size), root=base64.b64decode(root, validate=True))
     except ValueError as error:
@@ -101,9 +103,20 @@ def cosigners(note: str, keys: Iterable[PublicKey]) -> set[str]:
         for name, blob in lines
         if (key := known.get(name)) is not None
         and blob[:4] == key.key_id(COSIGNATURE)
-        and len(blob) > 4 + _TIMED.size
+        and len(blob) == _COSIGNATURE_BYTES
         and key.verifies(blob[12:], _cosigned(head, _TIMED.unpack(blob[4:12])[0]))
     }
+
+
+def checked_line(head: Checkpoint, line: str, witness: PublicKey) -> str:
+    """Return `witness`'s cosignature line of `head`, written anew, or "" if it is none."""
+    try:
+        _, lines = parse_note(f"{head.text()}\n{line}")
+    except LedgerError:
+        return ""
+    if len(lines) != 1 or not cosigners(f"{head.text()}\n{line}", [witness]):
+        return ""
+    return _line(*lines[0])
 
 
 def _cosigned(head: Checkpoint, time_s: int) -> bytes:

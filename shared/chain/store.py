@@ -13,7 +13,7 @@ import os
 import sqlite3
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,7 +28,7 @@ DOMAIN = b"fondaco-ledger-v3\x00"
 ROTATION = b"fondaco-keyrot-v1\x00"
 NOTHING = bytes(32)
 CLOCK_SLACK = timedelta(minutes=5)
-MAX_LINE = 1 << 20
+MAX_LINE = 1 << 24
 
 _TABLES = (
     """CREATE TABLE records (seq INTEGER PRIMARY KEY, prev BLOB NOT NULL, body TEXT NOT NULL,
@@ -134,7 +134,8 @@ class Chain:
         self._db = _connect(path)
         try:
             self._records = list(_read(self._db, path))
-            self._check_owner()
+            check_links(self._records)
+            _check_owner(self._records, owner, path)
         except BaseException:
             self._db.close()
             raise
@@ -165,9 +166,39 @@ class Chain:
         _sync_folder(path.parent)
         return cls(path, owner)
 
+    @classmethod
+    def restore(cls, path: Path, owner: Identity, lines: Iterable[str]) -> Self:
+        """Bring back a chain whose file was lost, from all of its exported lines, and open it.
+
+        Raises:
+            LedgerError: they are no whole chain of this owner's, or there is a file already.
+        """
+        records = [Record.from_line(line) for line in lines]
+        check_links(records)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        db = _connect(path)
+        try:
+            with _transaction(db, path):
+                if has_tables(db):
+                    raise LedgerError(f"{path} exists already; it only takes back what it lost")
+                for statement in _TABLES:
+                    db.execute(statement)
+                for record in records:
+                    _insert(db, record)
+                _check_owner(records, owner, path)
+        finally:
+            db.close()
+        return cls(path, owner)
+
     def close(self) -> None:
         """Close the file."""
         self._db.close()
+
+    @property
+    def owner(self) -> PublicKey:
+        """The key that signs."""
+        return self._owner.public
 
     @property
     def head(self) -> Checkpoint:
@@ -207,12 +238,19 @@ class Chain:
         records = [Record.from_line(line) for line in lines]
         with self.writing():
             records = records[self._overlap(records) :]
-            check_links(records, len(self._records), self._records[-1].digest)
+            self._check_newer(records)
             for record in records:
-                if not self._owner.public.verifies(record.signature, DOMAIN + record.digest):
-                    raise LedgerError("the records were not signed by this owner's key")
                 self._keep(record)
         return len(records)
+
+    def _check_newer(self, records: list[Record]) -> None:
+        """Check records that were not appended here: they must follow and be the owner's."""
+        check_links(records, len(self._records), self._records[-1].digest)
+        for record in records:
+            if record.parsed()["type"] == "KEYROT":
+                raise LedgerError(f"{self.path} has been handed over to another key; use that one")
+            if not self._owner.public.verifies(record.signature, DOMAIN + record.digest):
+                raise LedgerError(f"records of {self.path} were not signed by its owner's key")
 
     def _overlap(self, records: list[Record]) -> int:
         """Return how many of the first records are here already."""
@@ -255,25 +293,26 @@ class Chain:
     def _catch_up(self) -> None:
         """Read records that another connection appended since we looked."""
         newer = list(_read(self._db, self.path, since=len(self._records)))
-        check_links(newer, len(self._records), self._records[-1].digest)
+        self._check_newer(newer)
         for record in newer:
             self._records.append(record)
             self._index(record)
-
-    def _check_owner(self) -> None:
-        check_links(self._records)
-        keys = [r["key"] for r in (x.parsed() for x in self._records) if "key" in r]
-        if not keys or keys[-1] != self._owner.public.text():
-            raise LedgerError(f"{self.path} belongs to another key; use the one that wrote it")
-        last = self._records[-1]
-        signer = PublicKey.from_text(keys[-2 if last.parsed()["type"] == "KEYROT" else -1])
-        if not signer.verifies(last.signature, DOMAIN + last.digest):
-            raise LedgerError(f"{self.path} was not signed by its owner's key")
 
     def _check_clock(self) -> None:
         newest = datetime.fromisoformat(self.bodies[-1]["ts"])
         if datetime.now(UTC) < newest - CLOCK_SLACK:
             raise LedgerError(f"the clock is behind the ledger's newest record of {newest}; set it")
+
+
+def _check_owner(records: list[Record], owner: Identity, path: Path) -> None:
+    """Check that `owner` may write on, and that the newest signature, which covers all, is good."""
+    keys = [r["key"] for r in (x.parsed() for x in records) if "key" in r]
+    if not keys or keys[-1] != owner.public.text():
+        raise LedgerError(f"{path} belongs to another key; use the one that wrote it")
+    last = records[-1]
+    signer = PublicKey.from_text(keys[-2 if last.parsed()["type"] == "KEYROT" else -1])
+    if not signer.verifies(last.signature, DOMAIN + last.digest):
+        raise LedgerError(f"{path} was not signed by its owner's key")
 
 
 def has_tables(db: sqlite3.Connection) -> bool:
@@ -295,12 +334,14 @@ def is_begun(path: Path) -> bool:
 
 
 def _read(db: sqlite3.Connection, path: Path, since: int = 0) -> Iterator[Record]:
-    query = "SELECT prev, body, hash, sig FROM records WHERE seq > ? ORDER BY seq"
+    query = "SELECT seq, prev, body, hash, sig FROM records WHERE seq > ? ORDER BY seq"
     try:
         rows = db.execute(query, (since,)).fetchall()
     except sqlite3.DatabaseError as error:
         raise LedgerError(f"{path} cannot be read as a ledger: {error}") from error
-    for prev, body, digest, signature in rows:
+    for number, (seq, prev, body, digest, signature) in enumerate(rows, start=since + 1):
+        if seq != number:
+            raise LedgerError(f"{path} is damaged at record {number}; restore it, do not edit")
         yield Record(prev=prev, body=body, digest=digest, signature=signature)
     if not rows and not since:
         raise LedgerError(f"{path} holds no records")
@@ -342,7 +383,8 @@ def _transaction(db: sqlite3.Connection, path: Path) -> Iterator[None]:
         raise LedgerError(f"{path} could not be written, nothing was released: {error}") from error
     finally:
         if db.in_transaction:
-            db.execute("ROLLBACK")
+            with suppress(sqlite3.Error):  # of a disk that is gone: the file is as it was
+                db.execute("ROLLBACK")
 
 
 def _sync_folder(folder: Path) -> None:

@@ -15,7 +15,7 @@ from ..errors import CodecError, LedgerError
 from .canonical import canonical_json
 from .keys import PublicKey
 from .notes import Checkpoint, is_signed, parse_note
-from .store import Record, check_links
+from .store import NOTHING, Record, check_links
 
 MAX_BYTES = 1 << 26
 MAX_LINES = 100_000
@@ -121,6 +121,8 @@ def check_offer(offer: Offer, known: Checkpoint | None, owner: PublicKey) -> Che
     if head.origin != owner.name or not is_signed(offer.note, owner):
         raise LedgerError(f"the head of {owner.name} was not signed by its pinned key")
     if known is None:
+        if offer.lines and not offer.since:
+            check_extension(offer.lines, Checkpoint(origin=owner.name, size=0, root=NOTHING), head)
         return head
     if head.size < known.size:
         raise LedgerError(f"{owner.name} had {known.size} records and now shows {head.size}")

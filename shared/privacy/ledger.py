@@ -199,7 +199,9 @@ class Ledger:
         key = _key(kind, round_num, attempt)
         try:
             with self._chain.writing():
-                paid = self._find("DEBIT", key)
+                paid, done = self._find("DEBIT", key), self._find("RELEASE", key)
+                if done is None:
+                    self._check_in_force()
                 if paid is None:
                     body = self._new_debit(key, witnessed)
                     paid = self._chain.append({**body, "request": request, "commit": commit})
@@ -208,14 +210,10 @@ class Ledger:
                     f"another request for {kind} in round {round_num} was paid for",
                     "other-request",
                 )
-            if any(r["failed"] for r in self._all("REFUSAL", key)):
-                raise RefusalError(
-                    f"{kind} of round {round_num} failed; it needs a new attempt", "failed-before"
-                )
+            self._check_open(key)
         except RefusalError as error:
             self.refuse(kind, round_num, attempt, error)
             raise
-        done = self._find("RELEASE", key)
         return Debit(
             silo_id=self.silo_id,
             plan_digest=paid["plan_digest"],
@@ -230,6 +228,7 @@ class Ledger:
 
         Raises:
             BudgetError: another blob was released under this debit.
+            RefusalError: the attempt was closed, or the owner has left, since the debit.
             LedgerError: this ledger holds no such debit.
         """
         key = _key(debit.event.kind, debit.event.round_num, debit.attempt)
@@ -239,12 +238,35 @@ class Ledger:
                 raise LedgerError(f"{self._chain.path} holds no such debit, nothing was released")
             done = self._find("RELEASE", key)
             if done is None:
+                self._check_in_force()
+                self._check_open(key)
                 facts = {"debit_seq": debit.seq, "size_bytes": len(blob), "rng": rng}
                 done = self._chain.append(
                     {"type": "RELEASE", **self._named(key), **facts, "blob": _sha256(blob)}
                 )
         if done["blob"] != _sha256(blob):
             raise BudgetError("another number was released under this debit already")
+
+    def check_newest(self, note: str) -> None:
+        """Refuse to write anything after a lost record: that would fork the ledger for good.
+
+        Args:
+            note: a head of this ledger, as others have seen it; "" if none is at hand.
+
+        Raises:
+            RefusalError: this ledger's owner signed a longer one before.
+        """
+        try:
+            head, _ = parse_note(note)
+            signed = is_signed(note, self._chain.owner)
+        except LedgerError:
+            return
+        if signed and head.size > len(self._chain.bodies):
+            raise RefusalError(
+                f"this ledger once had {head.size} records and has {len(self._chain.bodies)}; "
+                "restore it or take its records back from a peer",
+                "behind",
+            )
 
     def refuse(
         self, kind: str, round_num: int, attempt: int, error: RefusalError, *, failed: int = 0
@@ -266,8 +288,6 @@ class Ledger:
         """Return the body of a debit that rules 2 and 3 allow."""
         plan, now = self._agreed(), datetime.now(UTC)
         event = plan.event_for(key["kind"], key["round_num"])
-        if not plan.allows(now.date()):
-            raise RefusalError(f"the plan expired after {plan.expires}", "expired")
         self._check_witnessed(plan, witnessed)
         cost, left = plan.cost(event), plan.budget_units - self.spent_units()
         if cost > left:
@@ -309,6 +329,18 @@ class Ledger:
             raise RefusalError(f"the owner has left: {newest[0]['reason']}", "left")
         return plan
 
+    def _check_in_force(self) -> None:
+        plan = self._agreed()
+        if not plan.allows(datetime.now(UTC).date()):
+            raise RefusalError(f"the plan expired after {plan.expires}", "expired")
+
+    def _check_open(self, key: Body) -> None:
+        if any(record["failed"] for record in self._all("REFUSAL", key)):
+            raise RefusalError(
+                f"{key['kind']} of round {key['round_num']} failed; it needs a new attempt",
+                "failed-before",
+            )
+
     def _check_witnessed(self, plan: RunPlan, note: str) -> None:
         if not plan.witnesses:
             return
@@ -320,12 +352,6 @@ class Ledger:
             raise RefusalError(
                 "no co-signed head of this ledger came along", "not-witnessed"
             ) from None
-        if signed and head.origin == mine.name and head.size > len(self._chain.bodies):
-            raise RefusalError(
-                f"this ledger once had {head.size} records and has {len(self._chain.bodies)}; "
-                "restore it or take its records back from a peer",
-                "behind",
-            )
         keys = [PublicKey.from_text(text) for text in plan.roster.values()]
         others = cosigners(note, keys) - {mine.name}
         central = cosigners(note, [PublicKey.from_text(plan.coordinator)])

@@ -25,6 +25,7 @@ MIN_STDDEV_GRID = 100
 MAX_STDDEV_GRID = 2**40
 MAX_STEPS = 1000
 MOST_BY_ATTEMPTS = 1.001
+MAX_EPSILON = 1000
 
 Trust = Literal["aggregate", "silo"]
 Mode = Literal["simulation", "deploy"]
@@ -197,8 +198,8 @@ class RunPlan:
 
     def _check_cost(self) -> None:
         """Hold the claims against the releases: who wrote the plan need not be trusted."""
-        delta = float(self.target_delta)
-        if not (0 < delta < 1 < Fraction(self.order) and math.isfinite(float(self.target_epsilon))):
+        delta, target = float(self.target_delta), float(self.target_epsilon)
+        if not (0 < delta < 1 < Fraction(self.order) and 0 < target <= MAX_EPSILON):
             raise ConfigError(
                 f"delta {self.target_delta}, order {self.order} or epsilon {self.target_epsilon} "
                 "is out of range"
@@ -210,8 +211,11 @@ class RunPlan:
         planned = tuple(event.joint for event in self.releases)
         if worst > MOST_BY_ATTEMPTS * accountant.epsilon_rdp(planned, delta):
             raise ConfigError(f"order {self.order} allows epsilon {worst:.3f} by attempts alone")
-        epsilon = accountant.epsilon_pld(self.mechanisms, delta)
-        if not epsilon <= float(self.target_epsilon):
+        # PLD takes memory by epsilon, and RDP is never so far above it.
+        epsilon = accountant.epsilon_rdp(self.mechanisms, delta)
+        if epsilon <= 2 * target + 1:
+            epsilon = accountant.epsilon_pld(self.mechanisms, delta)
+        if not epsilon <= target:
             raise ConfigError(f"the releases cost epsilon {epsilon:.4f}, not {self.target_epsilon}")
 
     def event_for(self, kind: str, round_num: int) -> PrivacyEvent:
@@ -246,16 +250,18 @@ class RunPlan:
         alone, as when secure aggregation breaks or is only simulated).
         """
         delta = float(self.target_delta)
+        epsilon = accountant.epsilon_pld(self.mechanisms, delta)
         shares = tuple(event.share for event in (*self.earlier, *self.releases))
+        clear = shares == self.mechanisms
         more = math.sqrt(honest or self.cohort.n_min) if self.trust == "aggregate" else 1.0
         joined = tuple(
             share._replace(multiplier=share.multiplier * Fraction(more)) for share in shares
         )
         return {
-            "epsilon": accountant.epsilon_pld(self.mechanisms, delta),
+            "epsilon": epsilon,
             "epsilon_rdp": accountant.epsilon_rdp(self.mechanisms, delta),
-            "all_honest": accountant.epsilon_bound(joined, delta),
-            "clear_shares": accountant.epsilon_bound(shares, delta),
+            "all_honest": min(epsilon, accountant.epsilon_bound(joined, delta)),
+            "clear_shares": epsilon if clear else accountant.epsilon_bound(shares, delta),
         }
 
     def to_json(self) -> str:

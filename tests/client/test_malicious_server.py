@@ -316,7 +316,6 @@ def _leave(silo):
 
 
 @pytest.mark.parametrize("code", OPEN_DEBIT)
-@pytest.mark.xfail(strict=True, reason="BUG 9")
 def test_debit_left_open_by_a_crash_releases_nothing_once_the_plan_is_over(silo, monkeypatch, code):
     def die(*args):
         raise KeyboardInterrupt
@@ -673,14 +672,12 @@ def test_model_that_is_not_the_plans_is_refused_and_not_kept(silo, name):
     silo.works()
 
 
-@pytest.mark.xfail(strict=True, reason="BUG 18")
 def test_refused_model_is_written_down(silo):
     with pytest.raises(RefusalError):
         silo.agent.receive(_model(silo.plan, plan_digest=OTHER))
     assert [r["code"] for r in silo.records("REFUSAL")] == ["other-plan"]
 
 
-@pytest.mark.xfail(strict=True, reason="BUG 18")
 def test_models_of_any_number_do_not_fill_the_disk(silo):
     for num in range(30):
         with suppress(FondacoError):

@@ -7,10 +7,10 @@ import pytest
 
 KILLS = {
     "before the first debit": ("fondaco.shared.privacy.ledger", "Ledger.debit", 1),
-    "debited, nothing written": ("fondaco.client.agent", "_write_durably", 1),
+    "debited, nothing written": ("fondaco.client.agent", "write_durably", 1),
     "written, not recorded": ("fondaco.shared.privacy.ledger", "Ledger.record_release", 3),
     "released, sum not kept": ("fondaco.server.checkpoint", "Checkpoints.save", 1),
-    "in the second round": ("fondaco.client.agent", "_write_durably", 6),
+    "in the second round": ("fondaco.client.agent", "write_durably", 6),
     "while publishing": ("fondaco.client.agent", "SiloAgent.receive", 2),
     "before the result": ("fondaco.simulation.cli", "write_result", 1),
 }
@@ -52,7 +52,7 @@ def test_a_killed_run_resumes_to_the_same_result(simulate, tiny, finished, tmp_p
 
 def test_two_kills_in_a_row_change_nothing(simulate, tiny, finished, tmp_path):
     command = ("run", "synthetic", *tiny, "--out", tmp_path / "out")
-    for name, nth in (("_write_durably", 2), ("_write_durably", 3)):
+    for name, nth in (("write_durably", 2), ("write_durably", 3)):
         die = {"module": "fondaco.client.agent", "name": name, "nth": nth}
         assert simulate(*command, die=die).code == -9
     assert simulate(*command).code == 0
@@ -61,7 +61,7 @@ def test_two_kills_in_a_row_change_nothing(simulate, tiny, finished, tmp_path):
 
 def test_numbers_released_before_the_kill_are_sent_again(simulate, tiny, tmp_path):
     command = ("run", "synthetic", *tiny, "--out", tmp_path / "out")
-    die = {"module": "fondaco.client.agent", "name": "_write_durably", "nth": 4}
+    die = {"module": "fondaco.client.agent", "name": "write_durably", "nth": 4}
     simulate(*command, die=die)
     before = records(tmp_path / "out")
     assert sum(("DEBIT", "popularity") in found for found in before.values()) == 4

@@ -16,6 +16,7 @@ import pytest
 from fondaco.client import agent as agent_module
 from fondaco.client import forgetting as forgetting_module
 from fondaco.client import owner as owner_module
+from fondaco.client import testimony as testimony_module
 from fondaco.client.agent import SiloAgent
 from fondaco.client.app import make_app
 from fondaco.client.dataset import Fold, Rows, SiloDataset
@@ -58,7 +59,8 @@ LABELS = {
     "before the reply": (SiloAgent, "testify", "before"),
     "before the cosignature is recorded": (Ledger, "note_cosigned", "before"),
     "after the cosignature is recorded": (Ledger, "note_cosigned", "after"),
-    "after the replicas": (agent_module, "keep_replicas", "after"),
+    "before a replica grows": (testimony_module, "_keep_replica", "before"),
+    "after a replica has grown": (testimony_module, "_keep_replica", "after"),
     "before a plan is approved": (Ledger, "approve", "before"),
     "after a plan is approved": (Ledger, "approve", "after"),
     "before a ledger's folder is durable": (store_module, "_sync_folder", "before"),
@@ -244,7 +246,6 @@ def _kill_and_check(world, label, nth):
     return code != 0
 
 
-@pytest.mark.xfail(reason="BUG 23")
 @pytest.mark.parametrize("name", [*LABELS, *COORDINATOR_LABELS])
 def test_run_killed_at_a_labelled_point_resumes_to_the_same_model(world, unkilled, name):
     label = {**LABELS, **COORDINATOR_LABELS}[name]
@@ -257,7 +258,6 @@ def test_run_killed_at_a_labelled_point_resumes_to_the_same_model(world, unkille
             assert len(ledger.chain.of_type("DEBIT")) == len(ledger.chain.of_type("RELEASE")) == 2
 
 
-@pytest.mark.xfail(reason="BUG 23")
 @pytest.mark.slow
 def test_two_hundred_kills_leave_every_promise_whole(kill_plan, catalogue, tmp_path, unkilled):
     """Labelled points at every depth of a run, and random moments, several kills to a run."""
@@ -286,7 +286,6 @@ def test_two_hundred_kills_leave_every_promise_whole(kill_plan, catalogue, tmp_p
             return
 
 
-@pytest.mark.xfail(reason="BUG 23")
 def test_random_kills_leave_every_promise_whole(world, unkilled):
     rng = np.random.default_rng(1)
     for _ in range(8):
@@ -409,7 +408,7 @@ def shop(tmp_path, make_plan, make_roster):
     owner.pin([store_module.PublicKey.from_text(key) for key in (*peers, plan.coordinator)])
     with owner.ledger() as ledger:
         ledger.adopt(new_policy(None, 50.0, 50.0, 1e-6))
-    save_silo(_dataset("north"), owner.folder)
+    save_silo(_dataset("north"), owner.rows)
     plan.epsilons()
     return owner, plan
 
@@ -473,9 +472,7 @@ ERASING = {
 
 
 @pytest.mark.parametrize("name", ERASING)
-def test_erasure_killed_on_the_way_ends_when_it_is_asked_for_again(shop, name, request):
-    if name in ("after the rows", "before the record", "inside of the transaction"):
-        request.applymarker(pytest.mark.xfail(strict=True, reason="BUG 14"))
+def test_erasure_killed_on_the_way_ends_when_it_is_asked_for_again(shop, name):
     owner, _ = shop
     gone = "north-customer-1"
 
@@ -486,12 +483,14 @@ def test_erasure_killed_on_the_way_ends_when_it_is_asked_for_again(shop, name, r
     assert _in_child(erase) == -signal.SIGKILL
     again = Owner.open(owner.folder)
     if name != "before the list":
-        kept = Erasures(again.home.erased, again.identity).kept(load_silo(owner.folder))
+        kept = Erasures(again.home.erased, again.home.secret(again.identity)).kept(
+            load_silo(owner.rows)
+        )
         assert gone not in kept.user_ids.tolist()
     if name != "after the record":
         forget(again, gone)
     assert _types(again).count("ERASURE") == 1
-    assert load_silo(owner.folder).user_ids.tolist() == ["north-customer-0", "north-customer-2"]
+    assert load_silo(owner.rows).user_ids.tolist() == ["north-customer-0", "north-customer-2"]
     json.loads((owner.folder / "owner.json").read_text())
     assert not [path.name for path in owner.folder.parent.iterdir() if path != owner.folder]
 

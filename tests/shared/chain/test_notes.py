@@ -128,7 +128,6 @@ def test_damaged_note_is_refused_or_unsigned_and_never_another_error(damage):
         assert not is_signed(damage, NORTH.public) or parse_note(damage)[0] == HEAD
 
 
-@pytest.mark.xfail(strict=True, reason="BUG 17")
 def test_note_of_half_a_character_is_refused_as_no_checkpoint():
     with pytest.raises(LedgerError):
         is_signed(NOTED.replace("north", "nor\ud800", 1), NORTH.public)

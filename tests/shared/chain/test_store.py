@@ -144,9 +144,7 @@ def test_tampering_with_any_column_is_found_on_opening(chain, path, column, valu
         Chain(path, OWNER)
 
 
-@pytest.mark.parametrize(
-    "seq", [1, 2, pytest.param(3, marks=pytest.mark.xfail(strict=True, reason="BUG 22"))]
-)
+@pytest.mark.parametrize("seq", [1, 2, 3])
 def test_tampering_with_a_records_number_is_found_on_opening(chain, path, seq):
     _add(chain, "NOTE", "NOTE")
     chain.close()
@@ -258,7 +256,6 @@ def test_others_records_read_by_a_failed_body_are_read_again(chain, path):
     assert _types(path) == ["GENESIS", "ONE", "TWO"]
 
 
-@pytest.mark.xfail(strict=True, reason="BUG 16")
 def test_record_that_another_writer_did_not_sign_is_never_built_upon(chain, path):
     forged = store._made(1, chain.head.root, {"type": "PLAN"}, OTHER)
     with closing(sqlite3.connect(path)) as db:
@@ -401,7 +398,6 @@ def test_rotation_signed_by_the_new_key_alone_is_refused(chain, path):
             Chain(path, key)
 
 
-@pytest.mark.xfail(strict=True, reason="BUG 6")
 def test_connection_open_during_a_rotation_writes_nothing_with_the_old_key(chain, path):
     new = Identity.generate(OWNER.public.name)
     with closing(Chain(path, OWNER)) as second:
@@ -411,7 +407,6 @@ def test_connection_open_during_a_rotation_writes_nothing_with_the_old_key(chain
     assert _types(path, new) == ["GENESIS", "KEYROT"]
 
 
-@pytest.mark.xfail(strict=True, reason="BUG 7")
 def test_absorbing_a_rotation_does_not_brick_the_file(chain, path):
     old = _copy(path, "old.db")
     new = Identity.generate(OWNER.public.name)
@@ -493,9 +488,7 @@ def _statements(chain, work):
     return count
 
 
-@pytest.mark.parametrize(
-    "for_good", [False, pytest.param(True, marks=pytest.mark.xfail(strict=True, reason="BUG 21"))]
-)
+@pytest.mark.parametrize("for_good", [False, True])
 def test_io_error_at_any_statement_is_a_clear_error_and_leaves_the_chain(chain, path, for_good):
     n_statements = _statements(chain, lambda: _add(chain, "NOTE"))
     assert n_statements == 4

@@ -250,7 +250,6 @@ def _kill_and_check(world, label, nth):
 def test_run_killed_at_a_labelled_point_resumes_to_the_same_model(world, unkilled, name):
     label = {**LABELS, **COORDINATOR_LABELS}[name]
     assert _kill_and_check(world, label, 1)
-    _kill_and_check(world, label, 2)
     assert world.finish() == unkilled[0]
     world.check()
     for silo in SILOS:
@@ -288,7 +287,7 @@ def test_two_hundred_kills_leave_every_promise_whole(kill_plan, catalogue, tmp_p
 
 def test_random_kills_leave_every_promise_whole(world, unkilled):
     rng = np.random.default_rng(1)
-    for _ in range(8):
+    for _ in range(4):
         child = _fork(world.run)
         time.sleep(rng.uniform(0, unkilled[1]))
         os.kill(child, signal.SIGKILL)

@@ -31,6 +31,7 @@ from .commitments import commit_to, commitment_key, rows_digest
 from .dataset import SiloDataset
 from .erasure import Erasures
 from .home import SiloHome
+from .limits import simulated_policy
 from .testimony import cosign_offers
 from .training import Task, clipped_sum, computable, local_mover
 
@@ -300,7 +301,10 @@ class SiloAgent:
         marker = self._home.opened
         if not self._home.ledger.is_file() and marker.is_file():
             raise LedgerError(f"{self._home.ledger} is gone but it was in use; restore it")
-        ledger = Ledger.open_or_create(self._home.ledger, self.silo_id, self._identity, self.plan)
+        limits = simulated_policy(self.plan)
+        ledger = Ledger.open_or_create(
+            self._home.ledger, self.silo_id, self._identity, self.plan, limits
+        )
         marker.touch()
         return ledger
 

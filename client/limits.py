@@ -4,9 +4,12 @@ from fractions import Fraction
 
 from fondaco.shared.errors import ConfigError
 from fondaco.shared.privacy.accountant import UNITS_PER_RDP, epsilon_at
+from fondaco.shared.privacy.plan import RunPlan
 from fondaco.shared.privacy.policy import Policy
 
 DELTA = 1e-5
+MASKING_CAP = "epsilon_if_masking_broke"
+"""Public fact of a simulated plan: what its owners allow if masking broke."""
 ORDERS = tuple(range(2, 257))
 
 
@@ -35,6 +38,22 @@ def new_policy(
         epsilon_if_masking_broke=broke,
         target_delta=repr(target_delta),
         order=str(best_order(float(year), target_delta)),
+    )
+
+
+def simulated_policy(plan: RunPlan) -> Policy | None:
+    """Return the limits of a simulation's owners: one such plan a year, and the scenario's cap.
+
+    None where the scenario sets no cap.
+    """
+    cap = plan.public.get(MASKING_CAP, "")
+    if not cap or plan.mode != "simulation":
+        return None
+    return Policy(
+        epsilon_per_year=f"{1.01 * plan.epsilons()['epsilon_rdp']:.4f}",
+        epsilon_if_masking_broke=cap,
+        target_delta=plan.target_delta,
+        order=plan.order,
     )
 
 

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 
+from fondaco.client.limits import MASKING_CAP, simulated_policy
 from fondaco.server import planning
 from fondaco.server.plan_config import CohortConfig, PlanConfig
 from fondaco.shared.catalogue import Catalogue
 from fondaco.shared.chain.keys import COORDINATOR, Identity, key_name
+from fondaco.shared.errors import ConfigError, RefusalError
 from fondaco.shared.privacy.plan import RunPlan
 
 from .scenario import Scenario
@@ -23,9 +25,16 @@ def make_plan(
     """Return the plan of `scenario` for these silos, whose keys come from its seed.
 
     Raises:
-        ConfigError: a privacy knob is out of range.
+        ConfigError: a privacy knob is out of range, or the plan passes its owners' limits.
     """
-    return planning.make_plan(plan_config(scenario, silo_ids, earlier), catalogue)
+    plan = planning.make_plan(plan_config(scenario, silo_ids, earlier), catalogue)
+    limits = simulated_policy(plan)
+    if limits is not None:
+        try:
+            limits.check_plan(plan)
+        except RefusalError as error:
+            raise ConfigError(f"{error} (silos.epsilon_if_masking_broke)") from error
+    return plan
 
 
 def plan_config(
@@ -65,6 +74,8 @@ def _public_facts(scenario: Scenario) -> Mapping[str, str]:
         "headline": scenario.evaluation.headline,
         "repeats": "yes" if dataset.keep_repeats else "no",
     }
+    if scenario.silos.epsilon_if_masking_broke:
+        facts[MASKING_CAP] = repr(scenario.silos.epsilon_if_masking_broke)
     if scenario.silos.weights:
         facts["silo_weights"] = ",".join(repr(weight) for weight in scenario.silos.weights)
     if dataset.protocol == "time":

@@ -90,6 +90,8 @@ class SilosConfig:
     witnesses: int = 0
     """Other silos that must have co-signed a ledger before its next release; 0 means one more than
     may collude, at least two."""
+    epsilon_if_masking_broke: float = 0.0
+    """What every owner allows, were each silo's share seen in the clear [1]; 0 sets no limit."""
 
 
 @dataclass(frozen=True, kw_only=True)

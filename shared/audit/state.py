@@ -145,6 +145,7 @@ class LedgerState:
     failed: dict[tuple[str, str, int, int], int] = field(default_factory=dict)
     last_release: int = 0
     cosigned: list[tuple[int, str, int, bytes]] = field(default_factory=list)
+    last_cosigned: dict[str, tuple[int, bytes]] = field(default_factory=dict)
     backings: list[Backing] = field(default_factory=list)
     rngs: Counter[str] = field(default_factory=Counter)
     refusals: Counter[str] = field(default_factory=Counter)

@@ -215,8 +215,9 @@ def _take_refusal(record: Record, state: LedgerState) -> None:
 
 
 def _take_cosign(record: Record, state: LedgerState) -> None:
-    heads = read_heads(record.body["heads"])
+    heads = list(read_heads(record.body["heads"]))
     state.cosigned += [(state.seq, origin, size, root) for origin, size, root in heads]
+    state.last_cosigned.update({origin: (size, root) for origin, size, root in heads})
 
 
 def _take_erasure(record: Record, state: LedgerState) -> None:

@@ -84,14 +84,15 @@ def cosign(record: Record, state: LedgerState) -> Iterator[Problem]:
     except ValueError as error:
         yield "fields", str(error)
         return
-    known = {origin: (size, root) for _, origin, size, root in state.cosigned}
+    here: dict[str, tuple[int, bytes]] = {}
     for origin, size, root in heads:
-        before, its_root = known.get(origin, (0, ZEROS))
+        known = here.get(origin) or state.last_cosigned.get(origin)
+        before, its_root = known or (0, ZEROS)
         if origin == state.origin:
             yield "cosign", "a silo cannot be its own witness"
         if size < before or (size == before and root != its_root and before):
             yield "cosign", f"it signs {size} records of {origin} after another head of {before}"
-        known[origin] = size, root
+        here[origin] = size, root
 
 
 def note_backings(state: LedgerState, note: Note, source: str) -> list[Backing]:

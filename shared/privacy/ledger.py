@@ -81,11 +81,16 @@ class Ledger:
 
     @classmethod
     def open_or_create(
-        cls, path: Path, silo_id: str, owner: Identity, plan: RunPlan | None = None
+        cls,
+        path: Path,
+        silo_id: str,
+        owner: Identity,
+        plan: RunPlan | None = None,
+        policy: Policy | None = None,
     ) -> Self:
         """Open the ledger at `path`, beginning it with GENESIS if it has no records yet.
 
-        A simulation is its own owner: its plan is approved here.
+        A simulation is its own owner: its limits are set and its plan is approved here.
         """
         if not is_begun(path):
             genesis = {"type": "GENESIS", "schema": SCHEMA, "silo_id": silo_id}
@@ -95,6 +100,8 @@ class Ledger:
             ledger.close()
             raise LedgerError(f"{path} belongs to another silo than {silo_id!r}")
         if plan is not None and plan.mode == "simulation" and not ledger._chain.of_type("PLAN"):
+            if policy is not None:
+                ledger.adopt(policy)
             ledger.approve(plan)
         return ledger
 

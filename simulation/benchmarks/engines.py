@@ -133,7 +133,12 @@ def measure_job(n_silos: int, seed: int) -> Row:
     Raises:
         RoundError: the engines do not give the same model.
     """
-    prepared = prepare(load_scenario("synthetic", [f"silos.count={n_silos}", f"seed={seed}"]))
+    prepared = prepare(
+        load_scenario(
+            "synthetic",
+            [f"silos.count={n_silos}", f"seed={seed}", "silos.epsilon_if_masking_broke=1500"],
+        )
+    )
     here, in_process, _ = _timed(prepared, lambda job: _in_process(job, prepared, seed))
     ray, with_ray, start = _timed(prepared, lambda job: federate_with_ray(job, prepared.silos))
     if model_digest(here.model) != model_digest(ray.model):

@@ -72,15 +72,15 @@ class Policy:
         """Refuse `cost` [1e-9 RDP] if the year's DEBIT records leave less than that.
 
         Raises:
-            BudgetError: saying how much is left.
+            BudgetError: saying what it would come to.
         """
         recent = (d for d in debits if now - datetime.fromisoformat(d["ts"]) < YEAR)
         spent = sum(self.cost(PrivacyEvent(**d["event"])) for d in recent)
-        left = self.budget_units - spent
-        if cost > left:
-            whole = float(self.epsilon_per_year) / self.budget_units
+        if spent + cost > self.budget_units:
+            order, delta = Fraction(self.order), float(self.target_delta)
+            would = accountant.epsilon_at(spent + cost, order, delta)
             raise BudgetError(
-                f"{left * whole:.2f} of the owner's {self.epsilon_per_year} per year left, "
-                f"this costs {cost * whole:.2f}",
+                f"this would bring the year to epsilon {would:.2f} (as RDP counts), the owner "
+                f"allows {self.epsilon_per_year}",
                 "policy-budget",
             )

@@ -41,7 +41,7 @@ BOOKS = (
         "epsilon of the plan is taken on trust",
         PLAN,
         "conformance: promises",
-        ("if not epsilon <= float(self.target_epsilon):", "if False:"),
+        ("if not epsilon <= target:", "if False:"),
     ),
     row(
         "each silo's share of noise is taken on trust",

@@ -39,7 +39,9 @@ def meaning_in_words(plan: RunPlan, facts: Mapping[str, Any]) -> list[str]:
     in_silos = facts["epsilon_in_silos"]
     sampled = any(event.sampling_ppm != EVERYBODY for event in plan.releases)
     rounds = max(event.round_num for event in plan.releases)
+    nothing = ["This is a simulation: its noise can be repeated, so it promises nothing."]
     return [
+        *(nothing if plan.mode == "simulation" else []),
         f"Until {plan.expires} your agent may release {facts['releases']} noisy sums "
         f"({', '.join(facts['kinds'])}; {facts['numbers']:,} numbers in {rounds} rounds) and "
         "nothing else. Neither more, nor with less noise, whatever a server asks.",

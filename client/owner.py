@@ -152,6 +152,10 @@ class Owner:
         Raises:
             RefusalError: naming what does not fit.
         """
+        if plan.mode != "deploy" and (self.folder / FACTS).is_file():
+            raise RefusalError(
+                f"the plan is for mode {plan.mode!r}, which protects nobody", "simulation"
+            )
         if plan.code_digest != code_digest():
             raise RefusalError(
                 f"the plan is for code {plan.code_digest[:19]}, this is {code_digest()[:19]}",

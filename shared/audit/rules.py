@@ -224,9 +224,13 @@ def _pinned(state: LedgerState, plan: Plan) -> Iterator[Problem]:
 
 def _caps(state: LedgerState, plan: Plan) -> Iterator[Problem]:
     try:
-        cap = float((state.policy or {})["policy"]["epsilon_if_masking_broke"])
+        limits = (state.policy or {})["policy"]
+        cap, delta = float(limits["epsilon_if_masking_broke"]), float(limits["target_delta"])
+        planned = float(plan.raw["target_delta"])
     except (KeyError, ValueError):
         return
+    if planned > delta:
+        yield "policy-cap", f"the plan's delta {planned:g} is above the owner's {delta:g}"
     if plan.epsilons["clear_shares"] > cap + 1e-6:
         worst = plan.epsilons["clear_shares"]
         yield "policy-cap", f"epsilon {worst:.2f} if masking broke is above the owner's {cap:g}"

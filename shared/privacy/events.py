@@ -1,8 +1,10 @@
 """What a mechanism tells the ledger: one immutable description per release."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from ..errors import ConfigError
 
 MECHANISM = "gauss-rounded-int"
 EVERYBODY = 1_000_000
@@ -23,6 +25,18 @@ class Mechanism(NamedTuple):
     steps: int = 1
 
 
+def require_exact_types(record: Any) -> None:  # noqa: ANN401  (any of the core's dataclasses)
+    """Refuse a value that merely equals what a field should be: `true` is no 1, 4 no "4".
+
+    Raises:
+        ConfigError: naming the field of the dataclass instance `record`.
+    """
+    for each in fields(record):
+        value = getattr(record, each.name)
+        if each.type in (int, str) and type(value) is not each.type:
+            raise ConfigError(f"{each.name}={value!r} must be of type {each.type.__name__}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class PrivacyEvent:
     """One release of one noisy integer sum; every field is public and comes from the plan.
@@ -36,6 +50,9 @@ class PrivacyEvent:
         silo_stddev_grid: noise that each silo adds itself [grid units].
         sampling_ppm: Poisson probability that a customer takes part [parts per million].
         steps: noisy sums behind the release; more than one where a silo trains locally.
+
+    Raises:
+        ConfigError: a field is not exactly of its type.
     """
 
     kind: str
@@ -46,6 +63,9 @@ class PrivacyEvent:
     silo_stddev_grid: int
     sampling_ppm: int = EVERYBODY
     steps: int = 1
+
+    def __post_init__(self) -> None:
+        require_exact_types(self)
 
     @property
     def noise_multiplier(self) -> Fraction:

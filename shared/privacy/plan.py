@@ -15,7 +15,7 @@ from ..chain.canonical import canonical_json
 from ..chain.keys import PublicKey, key_name
 from ..errors import ConfigError, RefusalError
 from . import accountant
-from .events import EVERYBODY, Mechanism, PrivacyEvent
+from .events import EVERYBODY, Mechanism, PrivacyEvent, require_exact_types
 
 SCHEMA = 3
 GRID = 2**20
@@ -54,6 +54,7 @@ class Cohort:
     t_collude: int
 
     def __post_init__(self) -> None:
+        require_exact_types(self)
         if not 0 < self.n_min <= self.n_silos:
             raise ConfigError(f"n_min={self.n_min} must lie between 1 and {self.n_silos} silos")
         if not 0 <= self.t_collude < self.n_min:
@@ -141,6 +142,7 @@ class RunPlan:
     coordinator: str = ""
 
     def __post_init__(self) -> None:
+        require_exact_types(self)
         for name, known in _KNOWN_TERMS.items():
             if getattr(self, name) not in known:
                 raise ConfigError(f"{name}={getattr(self, name)!r} must be one of {known}")

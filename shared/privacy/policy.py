@@ -59,6 +59,11 @@ class Policy:
         Raises:
             RefusalError: naming the limit and what the plan would cost.
         """
+        if float(plan.target_delta) > float(self.target_delta):
+            raise RefusalError(
+                f"the plan's delta {plan.target_delta} is above the policy's {self.target_delta}",
+                "delta",
+            )
         clear = plan.epsilons()["clear_shares"]
         if clear > float(self.epsilon_if_masking_broke):
             raise RefusalError(
@@ -80,7 +85,7 @@ class Policy:
             order, delta = Fraction(self.order), float(self.target_delta)
             would = accountant.epsilon_at(spent + cost, order, delta)
             raise BudgetError(
-                f"this would bring the year to epsilon {would:.2f} (as RDP counts), the owner "
-                f"allows {self.epsilon_per_year}",
+                f"this would bring the year to epsilon {would:.2f} (as RDP counts); the owner "
+                f"allows {self.epsilon_per_year} per year",
                 "policy-budget",
             )

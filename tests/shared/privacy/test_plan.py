@@ -334,3 +334,18 @@ def test_noise_multipliers_are_exact_fractions(plan):
     event = plan.releases[0]
     assert event.noise_multiplier == Fraction(event.stddev_grid, 2**20)
     assert event.silo_noise_multiplier == Fraction(event.silo_stddev_grid, 2**20)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"witnesses": True}, {"max_silos_per_customer": True}, {"schema": 3.0}, {"order": 21}],
+    ids=str,
+)
+def test_plan_takes_no_value_that_only_equals_the_right_one(plan, change):
+    with pytest.raises(ConfigError, match="must be of type"):
+        replace(plan, **change)
+
+
+def test_release_takes_no_value_that_only_equals_the_right_one(plan):
+    with pytest.raises(ConfigError, match="steps=True must be of type int"):
+        replace(plan.releases[0], steps=True)

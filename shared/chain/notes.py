@@ -108,6 +108,29 @@ def cosigners(note: str, keys: Iterable[PublicKey]) -> set[str]:
     }
 
 
+def checked_note(
+    note: str, owner: PublicKey, witnesses: Iterable[PublicKey]
+) -> tuple[Checkpoint, str, set[str]]:
+    """Return a note's head, the note with no other line than good ones, and who co-signed it.
+
+    Raises:
+        LedgerError: it is no checkpoint, or its owner did not sign it.
+    """
+    head, lines = parse_note(note)
+    known = {key.name: key for key in witnesses}
+    own: list[str] = []
+    cosigned: dict[str, str] = {}
+    for name, blob in lines:
+        one = f"{head.text()}\n{_line(name, blob)}"
+        if name == owner.name and is_signed(one, owner):
+            own = [_line(name, blob)]
+        elif name in known and cosigners(one, [known[name]]):
+            cosigned[name] = _line(name, blob)
+    if not own:
+        raise LedgerError("the head was not signed by its owner")
+    return head, f"{head.text()}\n{''.join([*own, *cosigned.values()])}", set(cosigned)
+
+
 def checked_line(head: Checkpoint, line: str, witness: PublicKey) -> str:
     """Return `witness`'s cosignature line of `head`, written anew, or "" if it is none."""
     try:

@@ -1,5 +1,6 @@
 """What a mechanism tells the ledger: one immutable description per release."""
 
+import re
 from dataclasses import dataclass, fields
 from fractions import Fraction
 from typing import Any, NamedTuple
@@ -23,6 +24,17 @@ class Mechanism(NamedTuple):
     multiplier: Fraction
     sampling_ppm: int = EVERYBODY
     steps: int = 1
+
+
+def decimal(text: str) -> Fraction:
+    """Return the number in decimal text, or in a fraction "p/q", of a size that can be handled.
+
+    Raises:
+        ConfigError: it is no such text.
+    """
+    if not re.fullmatch(r"\d{1,9}(/[1-9]\d{0,8}|(\.\d{1,20})?(e-?\d{1,2})?)", text, re.ASCII):
+        raise ConfigError(f"{text[:40]!r} is no decimal number of a handy size")
+    return Fraction(text)
 
 
 def require_exact_types(record: Any) -> None:  # noqa: ANN401  (any of the core's dataclasses)

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from ..chain.keys import Identity, PublicKey
-from ..chain.notes import Checkpoint, cosigners, is_signed, parse_note
+from ..chain.notes import Checkpoint, checked_note, is_signed, parse_note
 from ..chain.store import Chain, is_begun
 from ..errors import BudgetError, LedgerError, RefusalError
 from .events import EVERYBODY, MECHANISM, PrivacyEvent
@@ -295,7 +295,7 @@ class Ledger:
         """Return the body of a debit that rules 2 and 3 allow."""
         plan, now = self._agreed(), datetime.now(UTC)
         event = plan.event_for(key["kind"], key["round_num"])
-        self._check_witnessed(plan, witnessed)
+        witnessed = self._check_witnessed(plan, witnessed)
         cost, left = plan.cost(event), plan.budget_units - self.spent_units()
         if cost > left:
             whole = float(plan.target_epsilon) / plan.budget_units
@@ -348,27 +348,28 @@ class Ledger:
                 "failed-before",
             )
 
-    def _check_witnessed(self, plan: RunPlan, note: str) -> None:
+    def _check_witnessed(self, plan: RunPlan, note: str) -> str:
+        """Return the co-signed head that covers all releases, without lines that prove nothing."""
         if not plan.witnesses:
-            return
+            return ""
+        keys = {silo: PublicKey.from_text(text) for silo, text in plan.roster.items()}
+        central = PublicKey.from_text(plan.coordinator)
         try:
-            head, _ = parse_note(note)
-            mine = PublicKey.from_text(plan.roster[self.silo_id])
-            signed = is_signed(note, mine)
+            mine = keys.pop(self.silo_id)
+            head, clean, signed = checked_note(note, mine, [*keys.values(), central])
         except (LedgerError, KeyError):
             raise RefusalError(
                 "no co-signed head of this ledger came along", "not-witnessed"
             ) from None
-        keys = [PublicKey.from_text(text) for text in plan.roster.values()]
-        others = cosigners(note, keys) - {mine.name}
-        central = cosigners(note, [PublicKey.from_text(plan.coordinator)])
+        others = signed - {central.name}
         released = max((r["seq"] for r in self._chain.of_type("RELEASE")), default=1)
-        sound = signed and head.root == self._chain.root_at(head.size) and head.size >= released
-        if not (sound and central and len(others) >= plan.witnesses):
+        sound = head.root == self._chain.root_at(head.size) and head.size >= released
+        if not (sound and central.name in signed and len(others) >= plan.witnesses):
             raise RefusalError(
                 f"{len(others)} of {plan.witnesses} witnesses co-signed what this ledger released",
                 "not-witnessed",
             )
+        return clean
 
     def _all(self, kind: str, key: Body) -> list[dict[str, Any]]:
         wanted = self._named(key).items()

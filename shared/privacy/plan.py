@@ -11,11 +11,11 @@ from fractions import Fraction
 from functools import cached_property
 from typing import Any, Literal, get_args
 
-from ..chain.canonical import canonical_json
+from ..chain.canonical import MAX_INT, canonical_json
 from ..chain.keys import PublicKey, key_name
 from ..errors import ConfigError, RefusalError
 from . import accountant
-from .events import EVERYBODY, Mechanism, PrivacyEvent, require_exact_types
+from .events import EVERYBODY, Mechanism, PrivacyEvent, decimal, require_exact_types
 
 SCHEMA = 3
 GRID = 2**20
@@ -200,8 +200,8 @@ class RunPlan:
 
     def _check_cost(self) -> None:
         """Hold the claims against the releases: who wrote the plan need not be trusted."""
-        delta, target = float(self.target_delta), float(self.target_epsilon)
-        if not (0 < delta < 1 < Fraction(self.order) and 0 < target <= MAX_EPSILON):
+        delta, target = float(decimal(self.target_delta)), float(decimal(self.target_epsilon))
+        if not (0 < delta < 1 < decimal(self.order) and 0 < target <= MAX_EPSILON):
             raise ConfigError(
                 f"delta {self.target_delta}, order {self.order} or epsilon {self.target_epsilon} "
                 "is out of range"
@@ -296,7 +296,7 @@ def _check_ranges(event: PrivacyEvent) -> None:
     """Refuse an event that no accountant should be asked about."""
     positive = (event.round_num, event.dim, event.sens_grid, event.stddev_grid)
     sound = event.kind.isprintable() and event.kind and min(positive) > 0
-    sound = sound and event.silo_stddev_grid > 0
+    sound = sound and 0 < event.silo_stddev_grid <= MAX_INT and max(positive) <= MAX_INT
     if not (sound and 0 < event.sampling_ppm <= EVERYBODY and 0 < event.steps <= MAX_STEPS):
         raise ConfigError(f"release {event.kind!r} in round {event.round_num} is out of range")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import BudgetError, ConfigError, RefusalError
 from . import accountant
-from .events import PrivacyEvent
+from .events import PrivacyEvent, decimal
 from .plan import RunPlan
 
 YEAR = timedelta(days=365)
@@ -35,12 +35,9 @@ class Policy:
     order: str
 
     def __post_init__(self) -> None:
-        try:
-            limits = float(self.epsilon_per_year), float(self.epsilon_if_masking_broke)
-            sound = 0 < float(self.target_delta) < 1 < Fraction(self.order) and min(limits) > 0
-        except (ValueError, ArithmeticError) as error:
-            raise ConfigError(f"this is no policy: {error}") from None
-        if not (sound and math.isfinite(sum(limits)) and self.budget_units > 0):
+        limits = decimal(self.epsilon_per_year), decimal(self.epsilon_if_masking_broke)
+        sound = 0 < decimal(self.target_delta) < 1 < decimal(self.order) and min(limits) > 0
+        if not (sound and self.budget_units > 0):
             raise ConfigError(f"a policy of {asdict(self)} leaves no budget at its order")
 
     @property

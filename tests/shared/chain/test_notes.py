@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from fondaco.shared.chain import notes
 from fondaco.shared.chain.keys import COSIGNATURE, NOTE, Identity, PublicKey, key_name
-from fondaco.shared.chain.notes import Checkpoint, cosign, cosigners, is_signed, parse_note
+from fondaco.shared.chain.notes import (
+    Checkpoint,
+    checked_note,
+    cosign,
+    cosigners,
+    is_signed,
+    parse_note,
+)
 from fondaco.shared.errors import LedgerError
 
 NORTH, SOUTH, WEST = (Identity.seeded(0, key_name(name)) for name in ("north", "south", "west"))
@@ -183,3 +190,26 @@ def test_longest_note_is_bounded():
 
 def test_algorithm_bytes_are_those_of_signed_note():
     assert (NOTE, COSIGNATURE) == (1, 4)
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [
+        "\u2014 junk AAAA\n",
+        cosign(NOTED, WEST, 7),
+        cosign(NOTED, SOUTH, 7)[:-20] + "A" * 18 + "==\n",
+        cosign(NOTED, SOUTH, 7),
+        NOTED.rpartition("\n\n")[2],
+    ],
+    ids=["junk", "stranger", "forged", "twice", "owner twice"],
+)
+def test_note_is_kept_without_lines_that_prove_nothing(junk):
+    good = NOTED + cosign(NOTED, SOUTH, 7)
+    with suppress(LedgerError):  # what is no signature line at all spoils the note
+        _, kept, names = checked_note(good + junk, NORTH.public, [SOUTH.public])
+        assert (kept, names) == (good, {SOUTH.public.name})
+
+
+def test_note_that_its_owner_did_not_sign_is_refused():
+    with pytest.raises(LedgerError, match="not signed"):
+        checked_note(HEAD.signed_by(SOUTH), NORTH.public, [SOUTH.public])

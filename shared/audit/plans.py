@@ -153,11 +153,12 @@ class Plan:
         share = tuple(planned.share for planned in self.charged)
         more = math.sqrt(self.cohort("n_min")) if self.trust == "aggregate" else 1.0
         honest = tuple(m._replace(multiplier=m.multiplier * Fraction(more)) for m in share)
+        epsilon, bound = accountant.epsilon_pld(joint, self.delta), accountant.epsilon_bound
         return {
-            "epsilon": accountant.epsilon_pld(joint, self.delta),
+            "epsilon": epsilon,
             "epsilon_rdp": accountant.epsilon_rdp(joint, self.delta),
-            "all_honest": accountant.epsilon_bound(honest, self.delta),
-            "clear_shares": accountant.epsilon_bound(share, self.delta),
+            "all_honest": min(epsilon, bound(honest, self.delta)),
+            "clear_shares": epsilon if share == joint else bound(share, self.delta),
         }
 
     def cost(self, planned: Planned) -> int:

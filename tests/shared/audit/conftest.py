@@ -141,11 +141,12 @@ def epsilons(plan):
     share = tuple(mechanism(e, "silo_stddev_grid") for e in everything)
     more = Fraction(plan["cohort"]["n_min"] ** 0.5 if plan["trust"] == "aggregate" else 1.0)
     honest = tuple(m._replace(multiplier=m.multiplier * more) for m in share)
+    epsilon = accountant.epsilon_pld(joint, delta)
     values = {
-        "epsilon": accountant.epsilon_pld(joint, delta),
+        "epsilon": epsilon,
         "epsilon_rdp": accountant.epsilon_rdp(joint, delta),
-        "all_honest": accountant.epsilon_bound(honest, delta),
-        "clear_shares": accountant.epsilon_bound(share, delta),
+        "all_honest": min(epsilon, accountant.epsilon_bound(honest, delta)),
+        "clear_shares": epsilon if share == joint else accountant.epsilon_bound(share, delta),
     }
     return {name: f"{value:.6f}" for name, value in values.items()}
 

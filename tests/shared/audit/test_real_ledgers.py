@@ -8,6 +8,7 @@ import pytest
 from fondaco.shared.audit.plans import read_plan
 from fondaco.shared.audit.reading import read_plan_text
 from fondaco.shared.audit.verify import verify
+from fondaco.shared.calibration import Statistic
 from fondaco.shared.chain.keys import Identity, key_name
 from fondaco.shared.errors import RefusalError
 from fondaco.shared.plan_text import to_toml
@@ -46,6 +47,16 @@ def test_ledger_of_a_silo_holds_as_file_and_as_export(ledger, plan, tmp_path):
         found = verify([path], [read_plan(json.loads(plan.to_json()))], [], lambda *_: None)
         assert codes(found) == set()
         assert found.ledgers[0].spent[plan.digest] == ledger.spent_units()
+
+
+@pytest.mark.parametrize("trust", ["silo", "aggregate"])
+def test_ledger_of_a_sampled_plan_holds(trust, owner, make_plan, tmp_path):
+    sampled = Statistic(kind="mf", share=9, dim=10, rounds=3, sampling_ppm=200_000)
+    whole = Statistic(kind="popularity", share=1, dim=5)
+    plan = make_plan((whole, sampled), epsilon=2.0, trust=trust)
+    with Ledger.open_or_create(tmp_path / "north.db", "north", owner, plan) as opened:
+        opened.approve(plan)
+    assert codes(verify([tmp_path / "north.db"], [], [], lambda *_: None)) == set()
 
 
 def test_plan_reads_alike_from_toml_and_json(plan, tmp_path):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .debits import DEBIT_RULES
 from .formats import Note, origin_of, read_key, read_time
-from .plans import Plan, read_plan
+from .plans import Plan, plan_problems, read_plan
 from .reading import Record, read_ledger, read_notes, witness_files
 from .rules import CHAIN_RULES, RULES, Problem, Rule
 from .state import ERROR, WARNING, Backing, Finding, Findings, LedgerState, Paid
@@ -67,6 +67,9 @@ def verify(
     findings = Findings()
     accepted = frozenset(plan.digest for plan in plans)
     names = _short_names(ledgers)
+    for plan in {plan.digest: plan for plan in plans}.values():
+        problems = [("plan-terms", text) for text in plan_problems(plan)]
+        findings.extend(_as_findings(problems, f"plan {plan.digest[:19]}"))
     states = []
     for path in ledgers:
         state = LedgerState(name=names[path], accepted=accepted)

@@ -227,6 +227,17 @@ def test_plan_nobody_handed_in_is_found(kit, checked):
     assert codes(checked(kit.sound(), plans=[other])) == {"other-plan", "plan-missing"}
 
 
+@pytest.mark.parametrize("handed_in", [False, True])
+@pytest.mark.parametrize("broken", ["promise", "noise"])
+def test_plan_that_breaks_its_promise_is_found(broken, handed_in, kit, checked):
+    less = [kit.release("popularity"), kit.release("gram", 1, silo=2**21)]
+    plan = kit.make_plan(less) if broken == "noise" else kit.make_plan(target_epsilon="0.1")
+    writer = kit.Writer(plan=plan)
+    writer.approve()
+    found = checked(writer, plans=[plan] if handed_in else [])
+    assert codes(found) == {"plan-terms"}
+
+
 def test_claim_on_sound_noise_in_deployment_needs_the_systems_generator(kit, checked):
     plan = kit.make_plan(mode="deploy", trust="silo", secure_aggregation="none")
     assert "rng" in codes(checked(kit.sound(plan=plan)))

@@ -181,6 +181,19 @@ def test_rdp_cost_equals_dp_accounting_rounded_up(stddev, order):
     assert theirs * (1 - 1e-12) <= cost <= theirs * (1 + 1e-12) + 1
 
 
+@pytest.mark.parametrize("order", [Fraction(2), Fraction("8.2"), Fraction(64)])
+@pytest.mark.parametrize("delta", [1e-5, 1e-9])
+def test_epsilon_at_an_order_is_dp_accountings_own(order, delta):
+    oracle = RdpAccountant([float(order)])
+    oracle.compose(dp_event.GaussianDpEvent(0.5))
+    units = accountant.rdp_units(*_gaussians(0.5), order)
+    assert math.isclose(accountant.epsilon_at(units, order, delta), oracle.get_epsilon(delta))
+
+
+def test_epsilon_at_an_order_is_never_below_zero():
+    assert accountant.epsilon_at(0, Fraction(64), 0.5) == 0.0
+
+
 @given(SAMPLED, ORDERS)
 @settings(max_examples=100, deadline=None)
 def test_rdp_cost_of_a_sample_is_dp_accountings_and_never_less(mechanism, order):

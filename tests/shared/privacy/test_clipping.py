@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fondaco.shared.errors import ConfigError
+from fondaco.shared.errors import ConfigError, PrivacyError
 from fondaco.shared.privacy import clipping
 from fondaco.shared.privacy.clipping import gram_dim, gram_sum, popularity_sum
 from fondaco.shared.privacy.contribution import bound_contributions
@@ -144,3 +144,27 @@ def test_a_grid_out_of_range_is_refused_whatever_the_data(statistic, grid):
     for customers in ([], [[0]]):
         with pytest.raises(ConfigError, match="grid"):
             statistic(_histories(customers), grid)
+
+
+@pytest.mark.parametrize("statistic", [popularity_sum, gram_sum])
+@pytest.mark.parametrize("n", [1, 2, 3, 7, N_ITEMS])
+@pytest.mark.parametrize("grid", [7, 1000, GRID])
+def test_norm_held_against_the_bound_is_the_customers_own(monkeypatch, statistic, n, grid):
+    """The check can never fail today; it must not be blind the day the weights change."""
+    held, weigh_all = [], clipping._weights_by_length
+
+    def spy(lengths, weigh, grid):
+        held.append(weigh(n)[1])
+        return weigh_all(lengths, weigh, grid)
+
+    monkeypatch.setattr(clipping, "_weights_by_length", spy)
+    values = statistic(_histories([list(range(n))]), grid).values
+    assert held == [_squared_norm(values)]
+
+
+def test_weight_above_the_bound_is_refused_before_anything_is_summed():
+    lengths = np.array([0, 2, 1])
+    weights = clipping._weights_by_length(lengths, lambda n: (n, 49), 7)
+    assert weights.tolist() == [0, 2, 1]
+    with pytest.raises(PrivacyError, match="exceeds the bound"):
+        clipping._weights_by_length(lengths, lambda n: (n, 50), 7)

@@ -1,5 +1,6 @@
 """The last value that a plan may hold of every bounded term, and the first that it may not."""
 
+import json
 import math
 from dataclasses import replace
 from fractions import Fraction
@@ -165,3 +166,9 @@ def test_epsilon_among_the_honest_is_that_of_one_silo_where_each_protects_itself
     exact = accountant.epsilon_bound(plan.mechanisms, 1e-6)
     assert exact < plan.epsilons(4)["epsilon"]
     assert plan.epsilons(4)["all_honest"] == exact
+
+
+def test_plan_says_by_which_schema_it_is_read(plan):
+    assert json.loads(plan.to_json())["schema"] == 3
+    with pytest.raises(ConfigError, match="no plan of schema 3"):
+        plan.from_json("{}")

@@ -19,6 +19,7 @@ from ..plan_text import from_toml
 from .formats import ZEROS, Note, canonical, is_plain, read_note, strangers, unbase64, unreadable
 
 LEDGERS = (".jsonl", ".db")
+NOTES = (".note", ".notes")
 PLANS = (".toml", ".json")
 _SQLITE = b"SQLite format 3\x00"
 _COLUMNS = ("seq", "prev", "body", "hash", "sig")
@@ -26,6 +27,8 @@ _HEX = re.compile(r"[0-9a-f]{64}")
 _BODY_AT = len('{"body":')
 _TAIL = len(f',"hash":"{"0" * 64}","prev":"{"0" * 64}","sig":"{"A" * 88}"}}')
 _COPIES = 3
+MAX_LINE = 2**26
+"""Longest record that is read [bytes]; a plan of twenty thousand releases has 4 MB."""
 
 
 class Record(NamedTuple):
@@ -63,11 +66,16 @@ def count_records(path: Path) -> int:
         with path.open("rb") as file:
             return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
     with _database(path) as db:
+        _check_table(db, path)
         return int(_query(db, path, "SELECT count(*) FROM records").fetchone()[0])
 
 
-def read_ledger(path: Path) -> Iterator[Record]:
+def read_ledger(path: Path, torn: list[int] | None = None) -> Iterator[Record]:
     """Yield the records of an export (`.jsonl`) or of a ledger's own file (`.db`).
+
+    Args:
+        path: the file.
+        torn: of a copy; takes the number of an unreadable last line that has no end.
 
     Raises:
         LedgerError: there is no such file, it is empty, or a record of it cannot be read.
@@ -75,7 +83,7 @@ def read_ledger(path: Path) -> Iterator[Record]:
     if not path.is_file():
         raise LedgerError(f"{path} is no file; expected a ledger (.jsonl or .db)")
     empty = True
-    for record in _read_database(path) if _is_sqlite(path) else _read_lines(path):
+    for record in _read_database(path) if _is_sqlite(path) else _read_lines(path, torn):
         empty = False
         yield record
     if empty:
@@ -87,12 +95,17 @@ def _is_sqlite(path: Path) -> bool:
         return file.read(len(_SQLITE)) == _SQLITE
 
 
-def _read_lines(path: Path) -> Iterator[Record]:
+def _read_lines(path: Path, torn: list[int] | None) -> Iterator[Record]:
     with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
+        for number, line in enumerate(iter(lambda: file.readline(MAX_LINE + 1), b""), start=1):
             try:
+                if len(line) > MAX_LINE:
+                    raise ValueError(f"it is longer than {MAX_LINE:,} bytes")
                 yield _parse_line(number, line.removesuffix(b"\n").decode())
             except (ValueError, KeyError, TypeError, RecursionError) as error:
+                if torn is not None and not line.endswith(b"\n") and len(line) <= MAX_LINE:
+                    torn.append(number)
+                    return
                 raise unreadable(path, f"line {number}", error or "nested too deeply") from None
 
 
@@ -127,6 +140,7 @@ def _odd(body: dict[str, Any]) -> str:
 
 def _read_database(path: Path) -> Iterator[Record]:
     with _database(path) as db:
+        _check_table(db, path)
         query = f"SELECT {', '.join(_COLUMNS)} FROM records ORDER BY seq"  # noqa: S608 (constants)
         rows = _query(db, path, query)
         number = 0
@@ -151,8 +165,18 @@ def _parse_row(number: int, prev: bytes, text: str, digest: bytes, signature: by
     return Record(number, prev, plain.encode(), body, digest, signature, odd or _odd(body))
 
 
+def _check_table(db: sqlite3.Connection, path: Path) -> None:
+    """Refuse what computes records instead of holding them: it could do so for ever."""
+    found = _query(db, path, "SELECT type, sql FROM sqlite_master WHERE name = 'records'")
+    made = _query(db, path, "SELECT count(*) FROM pragma_table_xinfo('records') WHERE hidden")
+    plain = [kind == "table" and str(sql)[:12].upper() == "CREATE TABLE" for kind, sql in found]
+    if plain != [True] or made.fetchone() != (0,):
+        raise LedgerError(f"{path} cannot be read as a ledger: it has no plain table records")
+
+
 def _query(db: sqlite3.Connection, path: Path, query: str) -> sqlite3.Cursor:
     try:
+        db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_LINE)
         return db.execute(query)
     except sqlite3.Error as error:
         raise LedgerError(f"{path} cannot be read as a ledger: {error}") from None
@@ -212,9 +236,9 @@ def witness_files(paths: list[Path]) -> tuple[list[Path], list[Path]]:
             raise LedgerError(f"{path} does not exist; expected notes, or a folder of them")
         files = sorted(path.iterdir()) if path.is_dir() else [path]
         if path.is_dir():
-            files = [file for file in files if file.suffix in (".note", *LEDGERS)]
+            files = [file for file in files if file.suffix in (*NOTES, *LEDGERS)]
         if not files:
-            raise LedgerError(f"{path} holds neither notes (.note) nor ledgers (.jsonl)")
+            raise LedgerError(f"{path} holds neither notes (.note, .notes) nor ledgers (.jsonl)")
         copies += [file for file in files if is_ledger(file)]
         notes += [file for file in files if not is_ledger(file)]
     return notes, copies

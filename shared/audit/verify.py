@@ -13,9 +13,11 @@ from .rules import CHAIN_RULES, RULES, Problem, Rule
 from .state import ERROR, WARNING, Backing, Finding, Findings, LedgerState, Paid
 from .witnesses import (
     Copy,
+    check_absent,
     check_copy,
     check_head,
     check_note,
+    copy_problems,
     cosign,
     note_backings,
     read_copy,
@@ -31,7 +33,7 @@ ALL_RULES: Mapping[str, tuple[Rule, ...]] = {
     "DEBIT": DEBIT_RULES,
     "COSIGN": (cosign,),
 }
-_WARNINGS = {"reused-blob", "cosigned-later", "bad-copy", "unknown-note"}
+_WARNINGS = {"reused-blob", "cosigned-later", "absent-ledger", "torn-copy"}
 _EVERY = 500
 
 
@@ -80,8 +82,8 @@ def verify(
     findings.extend(_between(states))
     note_files, copies = witness_files(list(witnesses))
     notes = [(path.name, note) for path in note_files for note in read_notes(path)]
-    findings.extend(_against_notes(states, notes))
-    findings.extend(_against_copies(states, [read_copy(p.name, read_ledger(p)) for p in copies]))
+    findings.extend(_against_notes(states, notes, plans))
+    findings.extend(_against_copies(states, [read_copy(path) for path in copies]))
     remarks = tuple(_remarks(states, plans, bool(notes or copies)))
     return Verification(tuple(states), tuple(plans), findings.listed(), remarks)
 
@@ -298,27 +300,31 @@ def _cosigned(witness: LedgerState, state: LedgerState) -> Iterator[Problem]:
 
 
 def _against_notes(
-    states: Sequence[LedgerState], notes: Sequence[tuple[str, Note]]
+    states: Sequence[LedgerState], notes: Sequence[tuple[str, Note]], plans: Sequence[Plan]
 ) -> Iterator[Finding]:
+    known = [*plans, *(plan for state in states for plan in state.used_plans())]
     for source, note in notes:
         for state in states:
             if note.origin == state.origin:
                 yield from _as_findings(check_note(state, note, source), state.name)
                 state.backings += note_backings(state, note, source)
         if all(note.origin != state.origin for state in states):
-            text = f"{source} speaks of {note.origin}, whose ledger was not handed in"
-            yield from _as_findings([("unknown-note", text)], source)
+            yield from _as_findings(check_absent(note, source, known), source)
 
 
 def _against_copies(states: Sequence[LedgerState], copies: Sequence[Copy]) -> Iterator[Finding]:
     for copy in copies:
-        for state in states:
-            if copy.silo_id == state.silo_id:
-                yield from _as_findings(check_copy(state, copy), state.name)
-                root = copy.hashes[len(copy.hashes)]
-                if copy.sound:
-                    backing = Backing(copy.source, len(copy.hashes), root, "copy")
-                    state.backings.append(backing)
+        yield from _as_findings(copy_problems(copy), copy.source)
+        if not copy.sound:
+            continue
+        about = [state for state in states if state.silo_id == copy.silo_id]
+        for state in about:
+            yield from _as_findings(check_copy(state, copy), state.name)
+            size = len(copy.hashes)
+            state.backings.append(Backing(copy.source, size, copy.hashes[size], "copy"))
+        if not about:
+            text = f"it is a copy of {copy.silo_id!r}, whose ledger was not handed in"
+            yield from _as_findings([("absent-ledger", text)], copy.source)
 
 
 def backed(state: LedgerState) -> dict[str, int]:

@@ -6,6 +6,7 @@ later head does. Each function compares one such sighting with the ledger as it 
 
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
 from .formats import (
@@ -25,7 +26,7 @@ from .formats import (
     unbase64,
 )
 from .plans import Plan
-from .reading import Record
+from .reading import Record, read_ledger
 from .state import Backing, LedgerState
 
 Problem = tuple[str, str]
@@ -121,6 +122,26 @@ def check_note(state: LedgerState, note: Note, source: str) -> Iterator[Problem]
         yield from check_head(state, note.size, note.root, source)
 
 
+def check_absent(note: Note, source: str, plans: Iterable[Plan]) -> Iterator[Problem]:
+    """Judge a note about a ledger that is not here: somebody whom a plan names must know it."""
+    signers = [
+        _signers(
+            note,
+            tuple(key for silo, key in plan.roster.items() if origin_of(silo) == note.origin),
+            tuple(pair for pair in plan.roster.items() if origin_of(pair[0]) != note.origin),
+            plan.coordinator,
+        )
+        for plan in plans
+    ]
+    text = f"{source} speaks of {note.origin}, whose ledger was not handed in"
+    if any(each.wrong for each in signers):
+        yield "cosignature", f"{text}, and a signature of it is forged"
+    elif any(each.owner or each.silos or each.coordinator for each in signers):
+        yield "absent-ledger", text
+    else:
+        yield "unknown-note", f"{text}, and nobody whom a plan names has signed it"
+
+
 def check_head(state: LedgerState, size: int, root: bytes, source: str) -> Iterator[Problem]:
     """Compare a head that somebody has seen with the ledger."""
     if size > state.seq:
@@ -136,15 +157,21 @@ class Copy(NamedTuple):
     silo_id: str
     hashes: Mapping[int, bytes]
     sound: bool
+    torn: bool
 
 
-def read_copy(source: str, records: Iterable[Record]) -> Copy:
-    """Return the hashes of a copy, and whether it is a chain whose head its owner signed."""
+def read_copy(path: Path) -> Copy:
+    """Return the hashes of a copy, and whether it is a chain whose head its owner signed.
+
+    Raises:
+        LedgerError: it cannot be read, but for a last line that a power cut has torn.
+    """
     hashes: dict[int, bytes] = {}
     head, silo_id, sound = ZEROS, "", True
     key: Key | None = None
     last: Record | None = None
-    for last in records:
+    torn: list[int] = []
+    for last in read_ledger(path, torn):
         sound = sound and last.prev == head and last.hash == chain_hash(last.prev, last.text)
         signer = key
         if last.body.get("type") in ("GENESIS", "KEYROT"):
@@ -154,7 +181,7 @@ def read_copy(source: str, records: Iterable[Record]) -> Copy:
         head = hashes[len(hashes) + 1] = last.hash
     signed = last is not None and signer is not None
     signed = signed and signer.verifies(last.signature, DOMAIN + last.hash)  # type: ignore[union-attr]
-    return Copy(source, silo_id, hashes, sound and signed)
+    return Copy(path.name, silo_id, hashes, sound and signed, bool(torn))
 
 
 def _key_or_none(text: object) -> Key | None:
@@ -164,11 +191,16 @@ def _key_or_none(text: object) -> Key | None:
         return None
 
 
-def check_copy(state: LedgerState, copy: Copy) -> Iterator[Problem]:
-    """Compare a copy kept elsewhere with the ledger."""
+def copy_problems(copy: Copy) -> Iterator[Problem]:
+    """Judge a copy by itself: one that proves nothing may have been made to."""
+    if copy.torn:
+        yield "torn-copy", f"{copy.source} ends in half a record, which was left out"
     if not copy.sound:
         yield "bad-copy", f"{copy.source} is no chain that its owner signed; it proves nothing"
-        return
+
+
+def check_copy(state: LedgerState, copy: Copy) -> Iterator[Problem]:
+    """Compare a sound copy kept elsewhere with the ledger."""
     differs = [
         seq for seq, digest in copy.hashes.items() if state.hashes.get(seq, digest) != digest
     ]

@@ -88,6 +88,45 @@ def test_records_in_the_write_ahead_log_count(ask, kit, tmp_path):
     db.close()
 
 
+def test_heads_that_the_coordinator_keeps_count(ask, kit, tmp_path):
+    folder = tmp_path / "witness"
+    folder.mkdir()
+    (folder / "heads.notes").write_text(kit.sound().note() + kit.sound("south").note())
+    writer = kit.sound()
+    assert ask("verify", writer.save(tmp_path / "north.jsonl"), "--witness", folder)[0] == 0
+    del writer.bodies[8:], writer.signers[8:]
+    assert ask("verify", writer.save(tmp_path / "north.jsonl"), "--witness", folder)[0] == 1
+
+
+ENDLESS = """WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c)
+SELECT x seq, zeroblob(32) prev, '{}' body, zeroblob(32) hash, zeroblob(64) sig FROM c"""
+HOSTILE = {
+    "view": f"CREATE VIEW records AS {ENDLESS}",
+    "computed": "CREATE TABLE records (seq, prev, body AS (seq), hash, sig)",
+    "none": "CREATE TABLE other (seq)",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("command", ["verify", "show"])
+def test_data_base_that_computes_records_is_refused(command, name, ask, tmp_path):
+    db = sqlite3.connect(tmp_path / "north.db")
+    db.execute(HOSTILE[name])
+    db.close()
+    code, _, err = ask(command, tmp_path / "north.db")
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert "no plain table" in err
+
+
+def test_line_without_end_is_refused(ask, tmp_path):
+    path = tmp_path / "north.jsonl"
+    with path.open("wb") as file:
+        file.truncate(2**28)
+    code, _, err = ask("show", path)
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert "longer than" in err
+
+
 def test_show_prints_records_and_budget_left(sound):
     shown = CliRunner().invoke(app, ["show", str(sound), "--type", "debit", "--json"])
     facts = json.loads(shown.output)

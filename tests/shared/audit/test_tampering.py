@@ -420,6 +420,75 @@ def test_note_signed_by_strangers_only_is_no_evidence(kit, checked):
     assert codes(checked(bent, notes=[note])) == {"unknown-note"}
 
 
+def origin_edited(note):
+    return note.replace("fondaco/north\n", "fondaco/nort\n", 1)
+
+
+def names_edited(note):
+    return note.replace("\u2014 fondaco", "\u2014 fondacx")
+
+
+def witness_edited(note):
+    return note.replace("fondaco/north\n12", "fondaco/nort\n13", 1)
+
+
+@pytest.mark.parametrize("edit", [origin_edited, names_edited, witness_edited])
+def test_note_that_proves_nothing_any_more_is_an_error(edit, kit, checked):
+    bent = edit(kit.sound().note())
+    assert not checked(shortened(kit), notes=[bent]).holds
+    assert not checked(shortened(kit), notes=[bent], plans=[kit.make_plan()]).holds
+
+
+def signature_edited(lines):
+    last = json.loads(lines[-1])
+    last["sig"] = last["sig"][:4] + ("B" if last["sig"][4] == "A" else "A") + last["sig"][5:]
+    lines[-1] = json.dumps(last, sort_keys=True, separators=(",", ":"))
+
+
+def silo_edited(lines):
+    lines[0] = lines[0].replace('"silo_id":"north"', '"silo_id":"nortx"')
+
+
+@pytest.mark.parametrize("edit", [signature_edited, silo_edited])
+def test_copy_that_proves_nothing_any_more_is_an_error(edit, kit, checked):
+    lines = kit.sound().lines()
+    edit(lines)
+    found = checked(shortened(kit), copies=[lines])
+    assert codes(found) == {"bad-copy"}
+    assert not found.holds
+
+
+def test_evidence_about_ledgers_that_are_not_here_is_a_warning(kit, checked):
+    other = kit.sound("south")
+    found = checked(kit.sound(), notes=[other.note()], copies=[other])
+    assert codes(found) == {"absent-ledger"}
+    assert found.holds
+
+
+def test_forged_note_about_an_absent_ledger_is_an_error(kit, checked):
+    note = forged(kit, kit.sound("east"))
+    assert "cosignature" in codes(checked(kit.sound(), notes=[note]))
+
+
+@pytest.mark.parametrize("kept", [11, 12])
+def test_torn_end_of_a_copy_is_cut_and_of_a_ledger_is_unreadable(kept, kit, checked, tmp_path):
+    lines = kit.sound().lines()
+    text = "".join(f"{line}\n" for line in lines)[: -1 if kept == len(lines) else -50]
+    (tmp_path / "copy.jsonl").write_text(text)
+    (tmp_path / "sound.jsonl").write_text("".join(f"{line}\n" for line in lines))
+
+    def check(ledger, *copies):
+        return verify([tmp_path / ledger], [], [tmp_path / c for c in copies], lambda *_: None)
+
+    found = check("sound.jsonl", "copy.jsonl")
+    assert found.holds
+    assert codes(found) == ({"torn-copy"} if kept < len(lines) else set())
+    assert "rolled-back" in codes(checked(lines[: kept - 1], copies=[text.splitlines()[:kept]]))
+    if kept < len(lines):
+        with pytest.raises(LedgerError, match="line 12"):
+            check("copy.jsonl")
+
+
 def test_silos_with_different_plans_are_found(kit, checked):
     other = kit.sound("south", plan=kit.make_plan(n_items=51))
     assert "other-plan" in codes(checked(kit.sound(), other))

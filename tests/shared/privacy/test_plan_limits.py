@@ -7,6 +7,7 @@ from fractions import Fraction
 
 import pytest
 
+from fondaco.shared.calibration import Statistic
 from fondaco.shared.errors import ConfigError
 from fondaco.shared.privacy import accountant
 from fondaco.shared.privacy.plan import Cohort
@@ -172,3 +173,10 @@ def test_plan_says_by_which_schema_it_is_read(plan):
     assert json.loads(plan.to_json())["schema"] == 3
     with pytest.raises(ConfigError, match="no plan of schema 3"):
         plan.from_json("{}")
+
+
+def test_rare_samples_are_certified_where_rdp_tells_ten_times_as_much(make_plan):
+    rare = Statistic(kind="popularity", share=1, dim=5, sampling_ppm=1000, steps=10)
+    epsilons = make_plan([rare], epsilon=0.05, trust="silo").epsilons()
+    assert epsilons["epsilon"] <= 0.05
+    assert epsilons["epsilon_rdp"] > 0.5

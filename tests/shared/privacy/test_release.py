@@ -95,3 +95,15 @@ def test_release_leaves_the_private_sum_as_it_was(debit):
     total = _sum((1, 2, 3, 4, 5))
     release(total, debit, NoiseStream.from_system())
     assert total.values.tolist() == [1, 2, 3, 4, 5]
+
+
+def test_nobody_makes_a_proof_or_a_sample_unused_again(debit):
+    """Whether it has served says nothing about what it is, so it is no part of equality."""
+    sample = NoiseStream.seeded(0).sample(9, 500_000)
+    for served in (debit, sample):
+        with pytest.raises(ValueError, match="used"):
+            replace(served, used=False)
+    fresh = replace(debit)
+    release(_sum(), debit, NoiseStream.from_system())
+    assert debit.used
+    assert fresh == debit

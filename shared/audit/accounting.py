@@ -26,6 +26,7 @@ LARGEST_PLD = 100.0
 """Above this epsilon a PLD says nothing that is worth its time [1]."""
 _AGREE, _BETWEEN_ORDERS = 1e-5, 1.0
 _STEPS_PER_STDDEV, _TAIL_STDDEVS = 40, 14.0
+_MOST_STEPS = 10_000_000
 
 
 class Part(NamedTuple):
@@ -80,12 +81,17 @@ def sampled_rdp(mechanism: Mechanism, order: float) -> float:
     log E[((1 - q) + q * exp((2z - 1) / (2 s^2)))^alpha] / (alpha - 1) over z ~ N(0, s^2)
     (Mironov, Talwar & Zhang 2019, section 3.1); the integrand is analytic and decays at both
     ends, so the error falls exponentially with the step.
+
+    Raises:
+        LedgerError: there is so little noise that the integral would fill the memory.
     """
     q, s = mechanism.sampling_ppm / EVERYBODY, float(mechanism.multiplier)
     if q == 1.0:
         return order * mechanism.steps / (2 * s**2)
     low, high = -_TAIL_STDDEVS * s, order + _TAIL_STDDEVS * s
     step = min(s, s * s) / _STEPS_PER_STDDEV
+    if (high - low) / step > _MOST_STEPS:
+        raise LedgerError(f"noise of {s:g} sensitivities at order {order:g} is beyond an integral")
     z = np.linspace(low, high, 2 + int((high - low) / step))
     ratio = np.logaddexp(math.log1p(-q), math.log(q) + (2 * z - 1) / (2 * s**2))
     logs = order * ratio - z**2 / (2 * s**2) - math.log(s * math.sqrt(2 * math.pi))

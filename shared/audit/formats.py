@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
@@ -31,7 +32,8 @@ MAX_INT = 2**53
 
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 _SHA256 = re.compile(r"sha256:[0-9a-f]{64}")
-_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\+00:00|Z)")
+_TIME = re.compile(r"2\d{3}-\d\d-\d\dT\d\d:\d\d:\d\d(\+00:00|Z)")
+_NUMBER = re.compile(r"\d{1,9}(/[1-9]\d{0,8}|(\.\d{1,20})?(e-?\d{1,2})?)", re.ASCII)
 _SIGNATURE_LINE = re.compile(r"\u2014 (\S+) (\S+)")
 _KEY_SIZE, _ID_SIZE, _SIGNATURE_SIZE, _TIME_SIZE = 32, 4, 64, 8
 
@@ -61,7 +63,7 @@ def strangers(value: object) -> Iterator[str]:
             yield from strangers(part)
     elif type(value) is int:
         if abs(value) > MAX_INT:
-            yield f"{value} is beyond 2^53"
+            yield "an integer is beyond 2^53"
     elif type(value) is not str:
         yield f"{value!r} is neither text nor an integer"
 
@@ -117,6 +119,17 @@ def read_time(text: object) -> datetime:
     if not isinstance(text, str):
         raise ValueError(f"{text!r} is no time")
     return _instant(text)
+
+
+def read_number(text: str) -> Fraction:
+    """Return the number written as a decimal or as "p/q", exactly.
+
+    Raises:
+        ValueError: it is no number, or one that nobody needs and few computers can hold.
+    """
+    if _NUMBER.fullmatch(text) is None:
+        raise ValueError(f"{text:.40} is no number of a handy size")
+    return Fraction(text)
 
 
 @lru_cache(maxsize=64)

@@ -11,11 +11,24 @@ from typing import Any
 from ..privacy import accountant
 from ..privacy.events import EVERYBODY, Mechanism
 from .accounting import Part, cost_of, epsilon_of_units, tight_epsilon
-from .formats import Key, canonical, digest_of, int_of, origin_of, read_key, text_of
+from .formats import (
+    Key,
+    canonical,
+    digest_of,
+    int_of,
+    origin_of,
+    read_key,
+    read_number,
+    text_of,
+)
 
 SCHEMA = 3
+MOST_ORDER = 100_000
+"""Renyi orders beyond this are nobody's best, and computing at them takes for ever [1]."""
 SMALL_COHORT = 5
-LEAST_STDDEV_GRID = 100
+LEAST_STDDEV_GRID, MOST_STDDEV_GRID = 100, 2**40
+MOST_GRID = 2**24
+MOST_STEPS = 1000
 MOST_BY_ATTEMPTS = 1.001
 LARGEST_EPSILON = 1000.0
 """Beyond this a plan protects nobody, and computing how little could fill the memory [1]."""
@@ -48,8 +61,9 @@ _TERMS: Mapping[str, type] = {
     "roster": dict,
     "coordinator": str,
 }
-_KNOWN: Mapping[str, tuple[str, ...]] = {
+_KNOWN: Mapping[str, tuple[object, ...]] = {
     "unit": ("customer-at-silo",),
+    "max_silos_per_customer": (1,),
     "adjacency": ("add-or-remove-one",),
     "trust": ("aggregate", "silo"),
     "secure_aggregation": ("simulated", "none"),
@@ -178,9 +192,10 @@ def read_plan(raw: Mapping[str, Any]) -> Plan:
     for planned in map(_planned, raw["releases"]):
         if releases.setdefault((planned.kind, planned.round_num), planned) is not planned:
             raise ValueError(f"{planned.kind} of round {planned.round_num} is planned twice")
-    order, delta = Fraction(raw["order"]), float(raw["target_delta"])
-    if not (order > 1 and 0 < delta < 1 and releases):
-        raise ValueError(f"order {order}, delta {delta} or {len(releases)} releases")
+    order, delta = read_number(raw["order"]), float(read_number(raw["target_delta"]))
+    read_number(raw["target_epsilon"])
+    if not (1 < order <= MOST_ORDER and 0 < delta < 1 and releases and raw["budget_units"] > 0):
+        raise ValueError(f"its order, delta, budget or {len(releases)} releases are out of range")
     return Plan(
         raw=raw,
         digest=digest_of(canonical(raw)),
@@ -216,7 +231,8 @@ def _planned(event: object) -> Planned:
     if not isinstance(event, dict) or sorted(event) != sorted(_EVENT):
         raise ValueError(f"{event!r:.60} is no release")
     least = min(int_of(event, name) for name in _EVENT if name != "kind")
-    if not text_of(event, "kind") or least < 1 or event["sampling_ppm"] > EVERYBODY:
+    sound = text_of(event, "kind").isprintable() and text_of(event, "kind") and least > 0
+    if not (sound and event["sampling_ppm"] <= EVERYBODY and event["steps"] <= MOST_STEPS):
         raise ValueError(f"the release {text_of(event, 'kind')!r} is out of range")
     return Planned(event["kind"], event["round_num"], event)
 
@@ -226,8 +242,24 @@ def plan_problems(plan: Plan) -> Iterator[str]:
     yield from _noise_problems(plan)
     yield from _cost_problems(plan)
     yield from _witness_problems(plan)
+    yield from _other_problems(plan)
     if plan.trust == "aggregate" and plan.raw["secure_aggregation"] == "none":
         yield "silos share the noise, but nothing hides each one's share"
+    elif plan.trust == "aggregate" and not plan.is_simulation:
+        yield "silos share the noise, but secure aggregation is only simulated"
+
+
+def _other_problems(plan: Plan) -> Iterator[str]:
+    raw = plan.raw
+    if not 0 < raw["grid"] <= MOST_GRID:
+        yield f"its grid of {raw['grid']} is beyond {MOST_GRID}"
+    if not 0 < raw["head"] <= raw["n_items"]:
+        yield f"its head has {raw['head']} of {raw['n_items']} items"
+    if bool(raw["earlier"]) != bool(raw["earlier_digest"]):
+        yield "its earlier releases and the digest of their plan do not go together"
+    facts = [*raw["models"].values(), raw["public"]]
+    if not all(isinstance(f, dict) and all(type(t) is str for t in f.values()) for f in facts):
+        yield "terms of its models or its public facts are no text"
 
 
 def _noise_problems(plan: Plan) -> Iterator[str]:
@@ -240,6 +272,8 @@ def _noise_problems(plan: Plan) -> Iterator[str]:
             yield f"{name} has the sensitivity {event['sens_grid']}, not the grid's"
         if min(event["stddev_grid"], event["silo_stddev_grid"]) < LEAST_STDDEV_GRID:
             yield f"{name} has less noise than {LEAST_STDDEV_GRID} grid units"
+        if max(event["stddev_grid"], event["silo_stddev_grid"]) > MOST_STDDEV_GRID:
+            yield f"{name} has more noise than {MOST_STDDEV_GRID} grid units"
         if event["silo_stddev_grid"] ** 2 * honest < event["stddev_grid"] ** 2:
             yield f"silos add less noise to {name} than its guarantee rests on"
         if event["steps"] > 1 and plan.trust != "silo":
@@ -254,6 +288,8 @@ def _cost_problems(plan: Plan) -> Iterator[str]:
     if plan.budget != total:
         yield f"its budget is {plan.budget}, its releases cost {total}"
     said, found = float(plan.raw["target_epsilon"]), plan.epsilons["epsilon"]
+    if not 0 < said <= LARGEST_EPSILON:
+        yield f"the epsilon {said:g} that it promises is out of range"
     if not found <= said:
         yield f"its releases cost epsilon {found:.4f}, more than the {said:g} it promises"
     rest = tuple(planned.joint for planned in plan.releases.values())
@@ -272,7 +308,13 @@ def _witness_problems(plan: Plan) -> Iterator[str]:
     keys = [*plan.roster.values(), *([plan.coordinator] if plan.coordinator else [])]
     if len({key.raw for key in keys}) < len(keys):
         yield "two of its parties have the same key"
-    if plan.roster and len(plan.roster) != plan.cohort("n_silos"):
+    others = plan.cohort("n_min") - 1
+    least = 0 if plan.is_simulation else min(plan.cohort("t_collude") + 1, others)
+    if not least <= plan.witnesses <= others:
+        yield f"{plan.witnesses} witnesses; expected {least} to {others}"
+    if plan.is_simulation and not (plan.roster or plan.witnesses):
+        return
+    if len(plan.roster) != plan.cohort("n_silos"):
         yield f"{len(plan.roster)} keys for {plan.cohort('n_silos')} silos"
-    if not 0 <= plan.witnesses < max(1, len(plan.roster)):
-        yield f"{plan.witnesses} witnesses out of {len(plan.roster)} silos"
+    if plan.coordinator is None:
+        yield "it names no key of the coordinator"

@@ -7,7 +7,6 @@ state takes it in as it says it is, so that one edit gives one finding and not o
 import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
-from fractions import Fraction
 from typing import Any
 
 from .accounting import epsilon_of_units
@@ -18,12 +17,14 @@ from .formats import (
     chain_hash,
     digest_of,
     is_digest,
+    is_plain,
     origin_of,
     read_key,
+    read_number,
     read_time,
     unbase64,
 )
-from .plans import Plan, plan_problems, read_plan
+from .plans import MOST_ORDER, Plan, plan_problems, read_plan
 from .reading import Record
 from .state import LedgerState
 
@@ -72,6 +73,8 @@ def spelling(record: Record, _: LedgerState) -> Iterator[Problem]:
     """Text and integers only, in the one canonical spelling."""
     if record.odd:
         yield "spelling", record.odd
+        if not is_plain(record.body):
+            yield "fields", "what it says cannot be judged"
 
 
 def numbering(record: Record, state: LedgerState) -> Iterator[Problem]:
@@ -167,12 +170,14 @@ def policy(record: Record, _: LedgerState) -> Iterator[Problem]:
         yield "policy", f"expected the texts {', '.join(_POLICY)}"
         return
     try:
-        order, delta = Fraction(terms["order"]), float(terms["target_delta"])
+        numbers = {name: read_number(terms[name]) for name in _POLICY}
+        order, delta = numbers["order"], float(numbers["target_delta"])
+        if not 1 < order <= MOST_ORDER:
+            raise ValueError(f"an order of {float(order):g}")
         worth = epsilon_of_units(record.body["budget_units"], order, delta)
-        limit = float(terms["epsilon_per_year"])
-        float(terms["epsilon_if_masking_broke"])
+        limit = float(numbers["epsilon_per_year"])
     except (ValueError, ArithmeticError) as error:
-        yield "policy", f"a limit is no number: {error}"
+        yield "policy", f"a limit is no number or out of range: {error}"
         return
     if not worth <= limit + 1e-9:
         yield "policy", f"its budget is worth epsilon {worth:.4f} a year, more than {limit:g}"

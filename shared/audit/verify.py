@@ -6,7 +6,7 @@ from itertools import combinations
 from pathlib import Path
 
 from .debits import DEBIT_RULES
-from .formats import Note, origin_of, read_key, read_time
+from .formats import Note, origin_of, read_key, read_time, unreadable
 from .plans import Plan, plan_problems, read_plan
 from .reading import Record, read_ledger, read_notes, witness_files
 from .rules import CHAIN_RULES, RULES, Problem, Rule
@@ -35,6 +35,8 @@ ALL_RULES: Mapping[str, tuple[Rule, ...]] = {
 }
 _WARNINGS = {"reused-blob", "cosigned-later", "absent-ledger", "torn-copy"}
 _EVERY = 500
+_BEYOND = (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError)
+"""What numbers and shapes that no rule foresaw may raise: such a ledger cannot be judged."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,7 @@ def verify(
     accepted = frozenset(plan.digest for plan in plans)
     names = _short_names(ledgers)
     for plan in {plan.digest: plan for plan in plans}.values():
-        problems = [("plan-terms", text) for text in plan_problems(plan)]
-        findings.extend(_as_findings(problems, f"plan {plan.digest[:19]}"))
+        findings.extend(_terms(plan))
     states = []
     for path in ledgers:
         state = LedgerState(name=names[path], accepted=accepted)
@@ -88,6 +89,15 @@ def verify(
     return Verification(tuple(states), tuple(plans), findings.listed(), remarks)
 
 
+def _terms(plan: Plan) -> Iterator[Finding]:
+    """Hold a plan that was handed in to what it promises, whether or not a ledger has it."""
+    name = f"plan {plan.digest[:19]}"
+    try:
+        yield from _as_findings((("plan-terms", text) for text in plan_problems(plan)), name)
+    except _BEYOND as error:
+        raise unreadable(name, "its terms", f"{type(error).__name__}: {error}") from None
+
+
 def _short_names(paths: Sequence[Path]) -> dict[Path, str]:
     """Return file names, with their folders where two are called alike."""
     twice = len({path.name for path in paths}) < len(set(paths))
@@ -98,9 +108,13 @@ def read_through(records: Iterable[Record], state: LedgerState, tell: Tell) -> I
     """Judge records one by one and let `state` take them in."""
     number = 0
     for number, record in enumerate(records, start=1):
-        problems = list(judge(record, state))
+        try:
+            problems = list(judge(record, state))
+            take(record, state, sound=not any(code == "fields" for code, _ in problems))
+        except _BEYOND as error:
+            place = f"record {record.place}"
+            raise unreadable(state.name, place, f"{type(error).__name__}: {error}") from None
         yield from _as_findings(problems, state.name, _seq(record))
-        take(record, state, sound=not any(code == "fields" for code, _ in problems))
         if number % _EVERY == 0:
             tell(state.name, number)
     tell(state.name, number)

@@ -23,8 +23,8 @@ from .formats import (
 )
 
 SCHEMA = 3
-MOST_ORDER = 100_000
-"""Renyi orders beyond this are nobody's best, and computing at them takes for ever [1]."""
+LEAST_ORDER, MOST_ORDER = 1.001, 100_000
+"""Renyi orders beyond these are nobody's best, and computing at them fails or has no end [1]."""
 SMALL_COHORT = 5
 LEAST_STDDEV_GRID, MOST_STDDEV_GRID = 100, 2**40
 MOST_GRID = 2**24
@@ -194,7 +194,12 @@ def read_plan(raw: Mapping[str, Any]) -> Plan:
             raise ValueError(f"{planned.kind} of round {planned.round_num} is planned twice")
     order, delta = read_number(raw["order"]), float(read_number(raw["target_delta"]))
     read_number(raw["target_epsilon"])
-    if not (1 < order <= MOST_ORDER and 0 < delta < 1 and releases and raw["budget_units"] > 0):
+    if not (
+        LEAST_ORDER <= order <= MOST_ORDER
+        and 0 < delta < 1
+        and releases
+        and raw["budget_units"] > 0
+    ):
         raise ValueError(f"its order, delta, budget or {len(releases)} releases are out of range")
     return Plan(
         raw=raw,
@@ -260,6 +265,16 @@ def _other_problems(plan: Plan) -> Iterator[str]:
     facts = [*raw["models"].values(), raw["public"]]
     if not all(isinstance(f, dict) and all(type(t) is str for t in f.values()) for f in facts):
         yield "terms of its models or its public facts are no text"
+
+
+def earlier_problems(plan: Plan, known: Mapping[str, Plan]) -> Iterator[str]:
+    """Yield where a plan forgets what the same customers were charged under a plan of `known`."""
+    before = known.get(plan.raw["earlier_digest"])
+    if before is None:
+        return
+    said, true = ([dict(planned.event) for planned in p] for p in (plan.earlier, before.charged))
+    if sorted(said, key=canonical) != sorted(true, key=canonical):
+        yield f"its earlier releases are not those of {before.digest[:19]}"
 
 
 def _noise_problems(plan: Plan) -> Iterator[str]:

@@ -24,7 +24,7 @@ from .formats import (
     read_time,
     unbase64,
 )
-from .plans import MOST_ORDER, Plan, plan_problems, read_plan
+from .plans import LEAST_ORDER, MOST_ORDER, Plan, earlier_problems, plan_problems, read_plan
 from .reading import Record
 from .state import LedgerState
 
@@ -172,7 +172,7 @@ def policy(record: Record, _: LedgerState) -> Iterator[Problem]:
     try:
         numbers = {name: read_number(terms[name]) for name in _POLICY}
         order, delta = numbers["order"], float(numbers["target_delta"])
-        if not 1 < order <= MOST_ORDER:
+        if not LEAST_ORDER <= order <= MOST_ORDER:
             raise ValueError(f"an order of {float(order):g}")
         worth = epsilon_of_units(record.body["budget_units"], order, delta)
         limit = float(numbers["epsilon_per_year"])
@@ -204,6 +204,7 @@ def plan_terms(record: Record, state: LedgerState) -> Iterator[Problem]:
             yield "plan-terms", f"the plan cannot be read: {error}"
             return
         yield from (("plan-terms", problem) for problem in plan_problems(plan))
+    yield from (("plan-terms", problem) for problem in earlier_problems(plan, state.plans))
     if record.body["approved"]:
         yield from _claims(record.body, plan)
         yield from _pinned(state, plan)

@@ -255,6 +255,7 @@ POOR_TERMS = {
     "endless order": {"order": "1e99999999"},
     "large order": {"order": "100001/1"},
     "small order": {"order": "1/1"},
+    "order that is one": {"order": "1.00000000000000000001"},
     "no budget": {"budget_units": 0},
 }
 POOR_RELEASES = {
@@ -283,6 +284,19 @@ def test_poor_release_of_a_plan_is_found(name, kit, checked):
     plan = {**kit.make_plan(), "releases": [kit.release(**POOR_RELEASES[name])]}
     found = codes(checked(approving(kit, plan)))
     assert found & {"plan-terms", "spelling"}
+
+
+@pytest.mark.parametrize("true", [True, False])
+def test_plan_that_forgets_what_was_charged_before_is_found(true, kit, checked):
+    writer = kit.Writer()
+    writer.approve()
+    first = writer.plan
+    earlier = first["releases"] if true else [kit.release("gram", 1, stddev=2**30)]
+    plan = kit.make_plan(
+        earlier=earlier, earlier_digest=kit.sha(kit.canonical(first)), target_epsilon="9.000000"
+    )
+    writer.approve(plan)
+    assert codes(checked(writer)) == (set() if true else {"plan-terms"})
 
 
 def test_deployed_plan_with_its_witnesses_holds(kit, checked):

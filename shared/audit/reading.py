@@ -9,7 +9,7 @@ import re
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,6 +29,11 @@ _TAIL = len(f',"hash":"{"0" * 64}","prev":"{"0" * 64}","sig":"{"A" * 88}"}}')
 _COPIES = 3
 MAX_LINE = 2**26
 """Longest record that is read [bytes]; a plan of twenty thousand releases has 4 MB."""
+
+_VERDICTS: Mapping[str, tuple[str, tuple[object, ...]]] = {
+    "checks": ("passed", (True, False)),
+    "results": ("verdict", ("below claim", "above claim", "outside the claim", "measured")),
+}
 
 
 class Record(NamedTuple):
@@ -296,8 +301,12 @@ def read_results(path: Path, kind: str, key: str) -> dict[str, Any]:
         items = whole[key]
         if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
             raise TypeError
-        if whole.get("kind", kind) != kind:
+        name, known = _VERDICTS[key]
+        if whole.get("kind", kind) != kind or not items:
+            raise TypeError
+        if not all(item.get(name) in known for item in items):
             raise TypeError
     except (OSError, ValueError, KeyError, TypeError, RecursionError, AttributeError):
-        raise LedgerError(f"{path} holds no {kind}; expected JSON with a list {key!r}") from None
+        expected = f"JSON with a list {key!r}, each with a known {_VERDICTS[key][0]!r}"
+        raise LedgerError(f"{path} holds no {kind}; expected {expected}") from None
     return dict(whole)

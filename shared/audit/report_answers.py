@@ -18,7 +18,7 @@ NOT_COVERED = (
     "Customers who act alike because they belong together, such as a household.",
     "A customer of more silos than the plan declares.",
 )
-ABOVE = ("above claim", "outside the claim")
+ABOVE = ("above claim",)
 """Verdicts of attacks that found more than a plan claims."""
 ADJACENCY = {
     "add-or-remove-one": (

@@ -33,7 +33,7 @@ ALL_RULES: Mapping[str, tuple[Rule, ...]] = {
     "DEBIT": DEBIT_RULES,
     "COSIGN": (cosign,),
 }
-_WARNINGS = {"reused-blob", "cosigned-later", "absent-ledger", "torn-copy"}
+_WARNINGS = {"reused-blob", "cosigned-later", "absent-ledger", "torn-copy", "later-plan"}
 _EVERY = 500
 _BEYOND = (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError)
 """What numbers and shapes that no rule foresaw may raise: such a ledger cannot be judged."""
@@ -300,7 +300,7 @@ def _agreement(one: LedgerState, other: LedgerState) -> Iterator[Problem]:
     if mine and theirs and not mine & theirs:
         yield "other-plan", f"no plan of it was approved in {one.name} as well"
     elif one.current and other.current and one.current != other.current:
-        yield "other-plan", f"its latest plan is not the one of {one.name}"
+        yield "later-plan", f"its latest plan is not the one of {one.name}"
 
 
 def _cosigned(witness: LedgerState, state: LedgerState) -> Iterator[Problem]:

@@ -189,10 +189,26 @@ def test_report_invents_nothing_that_it_was_not_given(ask, sound, tmp_path):
     assert facts["registry"]["utility"] == "unanswered"
 
 
-@pytest.mark.parametrize("verdict", ["above claim", "outside the claim"])
-def test_report_says_no_where_an_attack_found_more_than_is_claimed(verdict, ask, sound, tmp_path):
+@pytest.mark.parametrize(("verdict", "code"), [("above claim", 1), ("outside the claim", 0)])
+def test_report_says_no_where_an_attack_found_more_than_is_claimed(
+    verdict, code, ask, sound, tmp_path
+):
     attacks = tmp_path / "attacks.json"
     rows = [{**ATTACKS["results"][0], "verdict": verdict}]
     attacks.write_text(json.dumps({**ATTACKS, "results": rows}))
-    assert ask("report", sound, "--out", tmp_path / "report", "--attacks", attacks)[0] == 1
-    assert "contradict" in (tmp_path / "report" / "report.md").read_text()
+    assert ask("report", sound, "--out", tmp_path / "report", "--attacks", attacks)[0] == code
+    assert ("contradict" in (tmp_path / "report" / "report.md").read_text()) == bool(code)
+
+
+@pytest.mark.parametrize(
+    ("kind", "facts"),
+    [
+        ("attacks", {**ATTACKS, "results": [{"verdict": "fine"}]}),
+        ("conformance", {"checks": []}),
+        ("conformance", {"checks": [{"name": "noise", "passed": "no"}]}),
+    ],
+)
+def test_report_takes_no_results_that_it_cannot_judge(kind, facts, ask, sound, tmp_path):
+    results = tmp_path / "results.json"
+    results.write_text(json.dumps(facts))
+    assert ask("report", sound, "--out", tmp_path / "report", f"--{kind}", results)[0] == 2

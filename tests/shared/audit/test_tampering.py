@@ -577,6 +577,14 @@ def test_torn_end_of_a_copy_is_cut_and_of_a_ledger_is_unreadable(kept, kit, chec
             check("copy.jsonl")
 
 
+def test_silo_that_went_on_to_a_later_plan_is_only_remarked(kit, checked):
+    one, other = kit.sound(), kit.sound("south")
+    other.approve(kit.make_plan(n_items=51))
+    found = checked(one, other)
+    assert found.holds
+    assert codes(found) == {"later-plan"}
+
+
 def test_silos_with_different_plans_are_found(kit, checked):
     other = kit.sound("south", plan=kit.make_plan(n_items=51))
     assert "other-plan" in codes(checked(kit.sound(), other))

@@ -180,3 +180,11 @@ def test_rare_samples_are_certified_where_rdp_tells_ten_times_as_much(make_plan)
     epsilons = make_plan([rare], epsilon=0.05, trust="silo").epsilons()
     assert epsilons["epsilon"] <= 0.05
     assert epsilons["epsilon_rdp"] > 0.5
+
+
+def test_two_silos_cannot_swap_their_keys(plan, make_roster):
+    known = make_roster()
+    first, second = list(known["roster"])[:2]
+    swapped = {**known["roster"], first: known["roster"][second], second: known["roster"][first]}
+    with pytest.raises(ConfigError, match="another silo's name"):
+        replace(plan, **{**known, "roster": swapped})

@@ -95,3 +95,10 @@ def test_debits_of_the_last_365_days_are_spent(plan, age):
 def test_debits_older_than_365_days_are_forgotten(plan):
     debits = [_debit(event, timedelta(days=365)) for event in plan.releases]
     LIMITS.check_year(LIMITS.budget_units, debits, NOW)
+
+
+def test_plan_may_have_the_owners_delta_and_no_larger_one(plan):
+    replace(LIMITS, target_delta=plan.target_delta).check_plan(plan)
+    with pytest.raises(RefusalError, match="above the policy's") as caught:
+        replace(LIMITS, target_delta="9e-7").check_plan(plan)
+    assert caught.value.code == "delta"

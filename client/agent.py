@@ -186,25 +186,25 @@ class SiloAgent:
         """
         model = codec.decode(blob, GlobalModel, self._shapes)
         try:
-            self._check_model(model)
+            self._take(blob, model)
         except RefusalError as error:
             with self._home.alone(), self._ledger() as ledger:
                 ledger.refuse("publish", model.after_round, 1, error)
             raise
-        self._received, self._received_digest = blob, _sha256(blob)
-        if model.after_round < len(self.plan.releases):
-            self._keep(blob)
-            return
-        for path in self._home.sent.glob("*.bin"):
-            path.unlink(missing_ok=True)
 
-    def _check_model(self, model: GlobalModel) -> None:
+    def _take(self, blob: bytes, model: GlobalModel) -> None:  # a round holds the lock already
         wanted = self.plan.digest, self.plan.catalogue_digest
         if (model.plan_digest, model.catalogue_digest) != wanted:
             raise RefusalError(
                 "the global model belongs to another plan or catalogue", "other-plan"
             )
         _check_head(model.head, self.plan.n_items)
+        self._received, self._received_digest = blob, _sha256(blob)
+        if model.after_round < len(self.plan.releases):
+            self._keep(blob)
+            return
+        for path in self._home.sent.glob("*.bin"):
+            path.unlink(missing_ok=True)
 
     def _keep(self, blob: bytes) -> None:
         """Keep a model for agents of other processes; silos of one machine share the files.
@@ -233,7 +233,7 @@ class SiloAgent:
                 raise RefusalError(
                     "the request builds upon a global model that is not here", "no-model"
                 )
-            self.receive(blob)
+            self._take(blob, codec.decode(blob, GlobalModel, self._shapes))
         return self._received
 
     def _task(self, request: RoundRequest) -> Task:

@@ -55,7 +55,9 @@ def meaning_in_words(plan: RunPlan, facts: Mapping[str, Any]) -> list[str]:
         f"if secure aggregation broke and your share were seen in the clear, "
         f"{facts['epsilon_if_masking_broke']:.2f}.",
         f"{plan.witnesses} other silos and the coordinator co-sign your ledger before each "
-        "release, so nobody, you included, can roll it back unseen.",
+        "release, so that a roll-back is seen by every honest one of them."
+        if plan.witnesses
+        else "Nobody co-signs your ledger: a roll-back of it would not be seen.",
         "Not covered: your raw data and whoever reads them; totals of your whole silo; what a "
         "customer's own list says of that customer; people who belong together."
         + (" Customers are drawn by secret coins in some rounds." if sampled else ""),

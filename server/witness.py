@@ -135,7 +135,7 @@ class WitnessBook:
             return not self._keys
         digest = f"sha256:{hashlib.sha256(blob).hexdigest()}"
         bodies = (Record.from_line(line).parsed() for line in reversed(known.lines))
-        return any(b["type"] == "RELEASE" and b["blob"] == digest for b in bodies)
+        return any(b["type"] == "RELEASE" and b.get("blob") == digest for b in bodies)
 
     def collect(self, witness: str, blob: bytes) -> None:
         """Take in a silo's signatures, and which heads it cannot sign yet.

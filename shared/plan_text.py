@@ -92,7 +92,14 @@ def from_toml(text: str) -> RunPlan:
             odd = misplaced | ((set(raw) | {"cohort", "witnesses"}) ^ (known - set(_PROMISE)))
             raise ConfigError(f"this is no plan: keys {sorted(odd)} are missing or unknown")
         return RunPlan(**raw, **promise, cohort=Cohort(**cohort), witnesses=witnesses)
-    except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError) as error:
+    except (
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        ArithmeticError,
+        RecursionError,
+    ) as error:
         raise ConfigError(f"this is no plan in TOML: {error}") from error
 
 

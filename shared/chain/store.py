@@ -75,6 +75,8 @@ class Record:
         """
         try:
             raw = json.loads(line[:MAX_LINE])
+            if type(raw["body"]["seq"]) is not int or not isinstance(raw["body"]["type"], str):
+                raise ValueError("a record needs a number and a type")
             return cls(
                 prev=bytes.fromhex(raw["prev"]),
                 body=canonical_json(raw["body"]),

@@ -283,7 +283,14 @@ class RunPlan:
             for part in ("releases", "earlier"):
                 raw[part] = tuple(PrivacyEvent(**event) for event in raw[part])
             return cls(**raw)
-        except (ValueError, TypeError, KeyError, ArithmeticError) as error:
+        except (
+            ValueError,
+            TypeError,
+            LookupError,
+            AttributeError,
+            ArithmeticError,
+            RecursionError,
+        ) as error:
             raise ConfigError(f"this is no plan of schema {SCHEMA}: {error}") from error
 
     @cached_property

@@ -158,7 +158,7 @@ def test_earlier_releases_with_steps_below_zero_give_no_budget_back(plan, make_p
 
 @pytest.mark.parametrize("target", ["inf", "nan", "-inf"])
 def test_plan_refuses_a_target_that_is_not_finite(plan, target):
-    with pytest.raises(ConfigError, match="epsilon|decimal"):
+    with pytest.raises(ConfigError, match=r"epsilon|decimal"):
         replace(plan, target_epsilon=target)
 
 
@@ -257,19 +257,19 @@ def test_plan_refuses_a_budget_that_is_not_its_own_cost(plan, change):
 
 @pytest.mark.parametrize("order", ["0", "1", "-3", "1/2"])
 def test_plan_refuses_an_order_at_which_releases_are_free(plan, order):
-    with pytest.raises(ConfigError, match="order|decimal"):
+    with pytest.raises(ConfigError, match=r"order|decimal"):
         replace(plan, order=order, budget_units=0)
 
 
 @pytest.mark.parametrize("delta", ["0", "1", "nan", "-1e-6"])
 def test_plan_refuses_a_delta_out_of_range(plan, delta):
-    with pytest.raises(ConfigError, match="delta|decimal"):
+    with pytest.raises(ConfigError, match=r"delta|decimal"):
         replace(plan, target_delta=delta)
 
 
 @pytest.mark.parametrize("stddev", [1, 99, 2**40 + 1, 10**25])
 def test_plan_refuses_noise_that_the_grid_cannot_carry(plan, stddev):
-    with pytest.raises(ConfigError, match="must lie between|out of range"):
+    with pytest.raises(ConfigError, match=r"must lie between|out of range"):
         _with_event(plan, stddev_grid=stddev, silo_stddev_grid=stddev)
 
 

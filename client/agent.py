@@ -14,7 +14,7 @@ from fondaco.shared.catalogue import Catalogue
 from fondaco.shared.chain.keys import Identity, key_name
 from fondaco.shared.chain.witness import Call, Testimony
 from fondaco.shared.codec import Shapes
-from fondaco.shared.errors import BudgetError, CodecError, LedgerError, PrivacyError, RefusalError
+from fondaco.shared.errors import CodecError, LedgerError, PrivacyError, RefusalError
 from fondaco.shared.models import PublicFacts, Timelines
 from fondaco.shared.models.terms import needs_model, training_ends, trains_locally
 from fondaco.shared.privacy.clipping import ClippedSum
@@ -142,6 +142,7 @@ class SiloAgent:
         key = request.kind, request.round_num, request.attempt
         with self._home.alone(), self._ledger() as ledger:
             ledger.check_newest(witnessed)
+            self._home.check_mark(ledger.chain.head.size)
             try:
                 self._forget_erased()
                 self._check(request)
@@ -150,9 +151,13 @@ class SiloAgent:
                 debit = ledger.debit(
                     *key, request=_sha256(blob), commit=commit, witnessed=witnessed
                 )
-                if debit.released:
-                    return self._sent_before(debit)
-                return self._release_once(request, debit, ledger)
+                released = (
+                    self._home.sent_before(debit)
+                    if debit.released
+                    else self._release_once(request, debit, ledger)
+                )
+                self._home.mark(ledger.chain.of_type("RELEASE")[-1]["seq"])
+                return released
             except RefusalError as error:
                 ledger.refuse(*key, error)
                 raise
@@ -168,6 +173,7 @@ class SiloAgent:
                 ledger.chain.absorb(call.lines)
             try:
                 ledger.check_newest(call.note)
+                self._home.check_mark(ledger.chain.head.size)
             except RefusalError:
                 return Testimony(note=ledger.chain.note())  # too short: it gets its records back
             return cosign_offers(ledger, self._identity, self.plan, call, self._home.replicas)
@@ -192,13 +198,16 @@ class SiloAgent:
                 ledger.refuse("publish", model.after_round, 1, error)
             raise
 
-    def _take(self, blob: bytes, model: GlobalModel) -> None:  # a round holds the lock already
+    def _take(self, blob: bytes, model: GlobalModel) -> None:
+        """Take over a model; takes no lock: a round that builds upon it holds that already."""
         wanted = self.plan.digest, self.plan.catalogue_digest
         if (model.plan_digest, model.catalogue_digest) != wanted:
             raise RefusalError(
                 "the global model belongs to another plan or catalogue", "other-plan"
             )
         _check_head(model.head, self.plan.n_items)
+        if model.after_round > len(self.plan.releases):
+            raise RefusalError("the global model rests on rounds that are not planned", "bad-round")
         self._received, self._received_digest = blob, _sha256(blob)
         if model.after_round < len(self.plan.releases):
             self._keep(blob)
@@ -354,18 +363,6 @@ class SiloAgent:
         start = request.parameters.astype(np.float64)
         mover = local_mover(task, kind)
         return release_steps(start, gradient, mover, debit, noise, n_users=n_users)
-
-    def _sent_before(self, debit: Debit) -> bytes:
-        event = debit.event
-        path = self._home.outbox(event.kind, event.round_num, debit.attempt)
-        blob = path.read_bytes() if path.is_file() else b""
-        if _sha256(blob) != debit.released:
-            raise BudgetError(
-                f"{event.kind} of round {event.round_num} was released and its bytes are gone; "
-                "releasing again would spend the budget twice",
-                "bytes-gone",
-            )
-        return blob
 
     def _noise(self, request: RoundRequest) -> NoiseStream:
         if self._seed is None:

@@ -1,6 +1,7 @@
 """Where a silo keeps its ledger and whatever it may have to show or send again."""
 
 import fcntl
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fondaco.shared.chain.keys import Identity
+from fondaco.shared.errors import BudgetError, RefusalError
+from fondaco.shared.privacy.ledger import Debit
 from fondaco.shared.workspace import folder_name, write_durably
 
 
@@ -69,6 +72,47 @@ class SiloHome:
             yield
         finally:
             os.close(handle)
+
+    def check_mark(self, size: int) -> None:
+        """Refuse a ledger of `size` records from which more has been released than it shows.
+
+        The mark lies beside the outbox, so a ledger alone cannot be put back.
+
+        Raises:
+            RefusalError: records of releases are missing.
+        """
+        if size < self._mark():
+            raise RefusalError(
+                f"numbers left under record {self._mark()} of this ledger, which has {size}; "
+                "restore it or take its records back from a peer",
+                "behind",
+            )
+
+    def mark(self, seq: int) -> None:
+        """Put down, before the bytes leave, which record says that they were released."""
+        if seq > self._mark():
+            write_durably(self.sent / "mark", str(seq).encode())
+
+    def _mark(self) -> int:
+        path = self.sent / "mark"
+        return int(path.read_text(encoding="ascii")) if path.is_file() else 0
+
+    def sent_before(self, debit: Debit) -> bytes:
+        """Return the bytes that were released under `debit`.
+
+        Raises:
+            BudgetError: they are gone.
+        """
+        event = debit.event
+        path = self.outbox(event.kind, event.round_num, debit.attempt)
+        blob = path.read_bytes() if path.is_file() else b""
+        if f"sha256:{hashlib.sha256(blob).hexdigest()}" != debit.released:
+            raise BudgetError(
+                f"{event.kind} of round {event.round_num} was released and its bytes are gone; "
+                "releasing again would spend the budget twice",
+                "bytes-gone",
+            )
+        return blob
 
     def outbox(self, kind: str, round_num: int, attempt: int) -> Path:
         """The bytes released in one round."""

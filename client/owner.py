@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from fondaco.shared.chain.keys import Identity, PublicKey, key_name
@@ -46,6 +46,7 @@ class Owner:
         if not silo_id.strip() or not silo_id.isprintable():
             raise ConfigError(f"{silo_id!r} is no name for a silo")
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.chmod(0o700)
         if (folder / KEY).is_file():
             raise ConfigError(f"{folder / KEY} exists; a key is never overwritten")
         identity = Identity.generate(key_name(silo_id))
@@ -183,6 +184,7 @@ class Owner:
         """
         self.check(plan)
         with self.ledger() as ledger:
+            _check_earlier(plan, ledger)
             if ledger.policy() is None:
                 raise RefusalError(
                     "set your own limits first, with fondaco-client policy", "no-policy"
@@ -206,6 +208,9 @@ def _finish_rotation(folder: Path, home: SiloHome) -> None:
     path, new = folder / KEY, folder / f"{KEY}.new"
     if not new.is_file():
         return
+    if not is_begun(home.ledger) and path.is_file() and not (folder / BEGUN).is_file():
+        new.unlink()  # there was nothing to hand over yet
+        return
     if path.is_file() and _opens(home.ledger, Identity.load(path, key_name(home.silo_id))):
         new.unlink()
         return
@@ -223,3 +228,25 @@ def _opens(ledger: Path, identity: Identity) -> bool:
     except LedgerError:
         return False
     return True
+
+
+def _check_earlier(plan: RunPlan, ledger: Ledger) -> None:
+    """Hold what a plan says was charged before against the plan that it names.
+
+    Raises:
+        RefusalError: this ledger does not hold that plan, or it charged something else.
+    """
+    if not plan.earlier_digest:
+        return
+    named = [
+        record["plan"]
+        for record in ledger.chain.of_type("PLAN")
+        if record["plan_digest"] == plan.earlier_digest
+    ]
+    said = [asdict(event) for event in plan.earlier]
+    if not named or said != [*named[-1]["earlier"], *named[-1]["releases"]]:
+        raise RefusalError(
+            f"the plan counts on an earlier one, {plan.earlier_digest[:19]}, which this ledger "
+            "does not hold or which charged something else",
+            "earlier",
+        )

@@ -29,8 +29,7 @@ def cosign_offers(
     cosigned: dict[str, str] = {}
     refused: dict[str, int] = {}
     newer = []
-    for offer in call.offers:
-        origin = origin_of(offer)
+    for origin, offer in {origin_of(offer): offer for offer in call.offers}.items():
         known = seen.get(origin)
         try:
             head = check_offer(offer, known, pinned[origin])

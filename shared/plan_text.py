@@ -13,7 +13,7 @@ from typing import Any
 
 from .errors import ConfigError
 from .privacy.events import PrivacyEvent
-from .privacy.plan import Cohort, RunPlan
+from .privacy.plan import MAX_RELEASES, Cohort, RunPlan
 
 _PROMISE = (
     "unit",
@@ -83,6 +83,9 @@ def from_toml(text: str) -> RunPlan:
         raw = tomllib.loads(text)
         promise, cohort = raw.pop("promise"), raw.pop("cohort")
         witnesses = cohort.pop("witnesses")
+        rounds = [table["rounds"] for name in _RELEASES for table in raw.get(name, [])]
+        if sum(rounds) > MAX_RELEASES:
+            raise ConfigError(f"a plan of more than {MAX_RELEASES} releases is out of range")
         for name in _RELEASES:
             raw[name] = tuple(e for table in raw.pop(name, []) for e in _events(table))
         raw.setdefault("models", {})
@@ -127,7 +130,7 @@ def _release(first: PrivacyEvent, rounds: int) -> list[str]:
 
 def _events(table: dict[str, Any]) -> Iterator[PrivacyEvent]:
     first, rounds = table.pop("first_round"), table.pop("rounds")
-    if not (type(first) is type(rounds) is int and 0 < rounds <= 10**6):
+    if not (type(first) is type(rounds) is int and 0 < rounds <= MAX_RELEASES):
         raise ConfigError(f"a release of {rounds!r} rounds from {first!r} is out of range")
     event = PrivacyEvent(**table, round_num=first)
     return (replace(event, round_num=first + later) for later in range(rounds))

@@ -15,8 +15,8 @@ CORE = sorted((ROOT / "shared" / "privacy").glob("*.py"))
 
 MAX_MODULE_LINES = 400
 MAX_BODY_LINES = 40
-MAX_CORE_CODE_LINES = 900
-MAX_CORE_LINES = 1670
+MAX_CORE_CODE_LINES = 915
+MAX_CORE_LINES = 1685
 
 # library -> the only places that may import it, as patterns under the repository
 PLACES = {

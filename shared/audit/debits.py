@@ -87,6 +87,17 @@ def arithmetic(record: Record, state: LedgerState) -> Iterator[Problem]:
         yield "over-budget", f"the plan's budget is overdrawn by {-left}"
 
 
+def of_its_kind(record: Record, state: LedgerState) -> Iterator[Problem]:
+    """Attempts replace only releases that PLD counts alike, so the certificate covers them."""
+    plan, release = _found(record, state)
+    if plan is None or release is None:
+        return
+    due = plan.cost_alike[release.alike]
+    spent = state.spent_alike[plan.digest, release.alike] + record.body["cost"]
+    if spent > due:
+        yield "over-budget", f"releases like this one were planned to cost {due}, not {spent}"
+
+
 def once(record: Record, state: LedgerState) -> Iterator[Problem]:
     """Each attempt is paid for at most once."""
     body = record.body
@@ -166,6 +177,7 @@ DEBIT_RULES: tuple[Rule, ...] = (
     commitments,
     cost,
     arithmetic,
+    of_its_kind,
     once,
     in_time,
     yearly,

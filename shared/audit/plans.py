@@ -1,6 +1,7 @@
 """A plan as the verifier reads it: from its raw text, without the code that wrote it."""
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -95,6 +96,11 @@ class Planned:
         return self._mechanism("stddev_grid")
 
     @property
+    def alike(self) -> Mechanism | None:
+        """Releases that may stand in for each other: None is every unsampled Gaussian."""
+        return None if self.event["sampling_ppm"] == EVERYBODY else self.joint
+
+    @property
     def share(self) -> Mechanism:
         """One silo's share of it, seen in the clear."""
         return self._mechanism("silo_stddev_grid")
@@ -157,6 +163,14 @@ class Plan:
     def charged(self) -> tuple[Planned, ...]:
         """Everything the certificate covers: earlier releases and this plan's own."""
         return (*self.earlier, *self.releases.values())
+
+    @cached_property
+    def cost_alike(self) -> Counter[Mechanism | None]:
+        """What all releases that may stand in for each other cost together [1e-9 RDP]."""
+        costs: Counter[Mechanism | None] = Counter()
+        for release in self.releases.values():
+            costs[release.alike] += self.cost(release)
+        return costs
 
     @cached_property
     def epsilons(self) -> dict[str, float]:

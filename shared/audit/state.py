@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
+from ..privacy.events import Mechanism
 from .formats import ZEROS, Key
 from .plans import Plan, Planned
 
@@ -138,6 +139,7 @@ class LedgerState:
     policy: Mapping[str, Any] | None = None
     window: Window = field(default_factory=Window)
     spent: Counter[str] = field(default_factory=Counter)
+    spent_alike: Counter[tuple[str, Mechanism | None]] = field(default_factory=Counter)
     debits: dict[int, Paid] = field(default_factory=dict)
     paid: dict[tuple[str, str, int, int], int] = field(default_factory=dict)
     released: dict[int, int] = field(default_factory=dict)

@@ -212,6 +212,7 @@ def _take_debit(record: Record, state: LedgerState) -> None:
     planned = plan.releases.get((paid.kind, paid.round_num)) if plan else None
     if planned is not None:
         state.window.pay(paid.time, planned)
+        state.spent_alike[paid.plan_digest, planned.alike] += paid.cost
     if body["witnessed"]:
         backings = witnessed_backings(record, state)
         newest = {backing.witness: backing for backing in (*state.backings, *backings)}

@@ -56,7 +56,9 @@ class PublicKey:
         except ValueError:
             material = b""
         key = cls(name, material[1:])
-        if len(material) != 1 + _SIZE or material[0] != NOTE or key.key_id().hex() != written_id:
+        sound = len(material) == 1 + _SIZE and material[0] == NOTE and name.isascii()
+        sound = sound and name.isprintable() and " " not in name and name != ""
+        if not sound or key.key_id().hex() != written_id:
             raise ConfigError(f"{text[:80]!r} is no public key; expected name+id+base64")
         return key
 

@@ -37,6 +37,11 @@ def decimal(text: str) -> Fraction:
     return Fraction(text)
 
 
+def sound_order(text: str) -> bool:
+    """Return whether a Renyi order is one that every accountant can handle."""
+    return Fraction(1001, 1000) <= decimal(text) <= 100_000  # noqa: PLR2004  (the upper end)
+
+
 def require_exact_types(record: Any) -> None:  # noqa: ANN401  (any of the core's dataclasses)
     """Refuse a value that merely equals what a field should be: `true` is no 1, 4 no "4".
 
@@ -88,6 +93,11 @@ class PrivacyEvent:
     def silo_noise_multiplier(self) -> Fraction:
         """Noise over sensitivity of one silo's share seen in the clear [1]."""
         return Fraction(self.silo_stddev_grid, self.sens_grid)
+
+    @property
+    def alike(self) -> Mechanism | None:
+        """Releases that may stand in for each other: None is every unsampled Gaussian."""
+        return None if self.sampling_ppm == EVERYBODY else self.joint
 
     @property
     def joint(self) -> Mechanism:

@@ -3,8 +3,8 @@
 Rules held here, each by a test:
 1. A DEBIT is committed before the debited number exists outside.
 2. A debit must be in the plan that the owner approved last and that has not expired, once per
-   (kind, round, attempt), and fit both the plan's and the owner's budget: integer comparisons
-   inside the transaction that writes it.
+   (kind, round, attempt), and fit both what was planned of its like and the owner's budget:
+   integer comparisons inside the transaction that writes it.
 3. A debit needs a head that the plan's witnesses have co-signed and that covers every earlier
    release: who rolls a ledger back finds nobody who signs.
 4. No refunds: a crash after a DEBIT leaves it spent. The same request, byte for byte, may be
@@ -124,10 +124,13 @@ class Ledger:
         """Return every record's body, oldest first."""
         return tuple(self._chain.bodies)
 
-    def spent_units(self) -> int:
-        """Return what the plan's debits have taken from its budget [1e-9 RDP]."""
+    def spent_units(self, like: PrivacyEvent | None = None) -> int:
+        """Return what the plan's debits, or those alike, have taken from its budget [1e-9 RDP]."""
         digest = self._agreed().digest
-        return sum(r["cost"] for r in self._chain.of_type("DEBIT") if r["plan_digest"] == digest)
+        debits = [r for r in self._chain.of_type("DEBIT") if r["plan_digest"] == digest]
+        if like is not None:
+            debits = [r for r in debits if PrivacyEvent(**r["event"]).alike == like.alike]
+        return sum(r["cost"] for r in debits)
 
     def approve(self, plan: RunPlan, *, approved: int = 1, reason: str = "") -> None:
         """Sign `plan`, from now on the only one, or withdraw from it (`approved` = 0).
@@ -296,7 +299,10 @@ class Ledger:
         plan, now = self._agreed(), datetime.now(UTC)
         event = plan.event_for(key["kind"], key["round_num"])
         witnessed = self._check_witnessed(plan, witnessed)
-        cost, left = plan.cost(event), plan.budget_units - self.spent_units()
+        cost = plan.cost(event)
+        # Attempts may stand in for each other only where the certificate counts them alike.
+        planned = sum(plan.cost(other) for other in plan.releases if other.alike == event.alike)
+        left = planned - self.spent_units(event)
         if cost > left:
             whole = float(plan.target_epsilon) / plan.budget_units
             raise BudgetError(
@@ -320,7 +326,7 @@ class Ledger:
             "t_collude": plan.cohort.t_collude,
             "order": plan.order,
             "cost": cost,
-            "left": left - cost,
+            "left": plan.budget_units - self.spent_units() - cost,
             "budget": plan.budget_units,
             "policy_cost": policy.cost(event) if policy else 0,
             "witnessed": witnessed,

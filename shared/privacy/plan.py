@@ -12,10 +12,10 @@ from functools import cached_property
 from typing import Any, Literal, get_args
 
 from ..chain.canonical import MAX_INT, canonical_json
-from ..chain.keys import PublicKey, key_name
+from ..chain.keys import COORDINATOR, PublicKey, key_name
 from ..errors import ConfigError, RefusalError
 from . import accountant
-from .events import EVERYBODY, Mechanism, PrivacyEvent, decimal, require_exact_types
+from .events import EVERYBODY, Mechanism, PrivacyEvent, decimal, require_exact_types, sound_order
 
 SCHEMA = 3
 GRID = 2**20
@@ -26,6 +26,7 @@ MAX_STDDEV_GRID = 2**40
 MAX_STEPS = 1000
 MOST_BY_ATTEMPTS = 1.001
 MAX_EPSILON = 1000
+MAX_RELEASES = 20_000
 
 Trust = Literal["aggregate", "silo"]
 Mode = Literal["simulation", "deploy"]
@@ -156,6 +157,8 @@ class RunPlan:
             )
 
     def _check_terms(self) -> None:
+        if len(self.earlier) + len(self.releases) > MAX_RELEASES:
+            raise ConfigError(f"a plan of more than {MAX_RELEASES} releases is out of range")
         for event in (*self.earlier, *self.releases):
             _check_ranges(event)
         for event in self.releases:
@@ -181,7 +184,10 @@ class RunPlan:
         keys = {silo: PublicKey.from_text(text) for silo, text in self.roster.items()}
         if any(key.name != key_name(silo) for silo, key in keys.items()):
             raise ConfigError("a public key of the roster bears another silo's name")
-        known = {key.raw for key in (*keys.values(), PublicKey.from_text(self.coordinator))}
+        central = PublicKey.from_text(self.coordinator)
+        if central.name != COORDINATOR:
+            raise ConfigError(f"the coordinator's key is named {central.name}, not {COORDINATOR}")
+        known = {key.raw for key in (*keys.values(), central)}
         if not len(keys) == self.cohort.n_silos == len(known) - 1:
             raise ConfigError(f"the roster needs {self.cohort.n_silos} silos with their own keys")
 
@@ -201,7 +207,7 @@ class RunPlan:
     def _check_cost(self) -> None:
         """Hold the claims against the releases: who wrote the plan need not be trusted."""
         delta, target = float(decimal(self.target_delta)), float(decimal(self.target_epsilon))
-        if not (0 < delta < 1 < decimal(self.order) and 0 < target <= MAX_EPSILON):
+        if not (0 < delta < 1 and sound_order(self.order) and 0 < target <= MAX_EPSILON):
             raise ConfigError(
                 f"delta {self.target_delta}, order {self.order} or epsilon {self.target_epsilon} "
                 "is out of range"

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import BudgetError, ConfigError, RefusalError
 from . import accountant
-from .events import PrivacyEvent, decimal
+from .events import PrivacyEvent, decimal, sound_order
 from .plan import RunPlan
 
 YEAR = timedelta(days=365)
@@ -36,7 +36,7 @@ class Policy:
 
     def __post_init__(self) -> None:
         limits = decimal(self.epsilon_per_year), decimal(self.epsilon_if_masking_broke)
-        sound = 0 < decimal(self.target_delta) < 1 < decimal(self.order) and min(limits) > 0
+        sound = 0 < decimal(self.target_delta) < 1 and sound_order(self.order) and min(limits) > 0
         if not (sound and self.budget_units > 0):
             raise ConfigError(f"a policy of {asdict(self)} leaves no budget at its order")
 

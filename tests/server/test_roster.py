@@ -48,7 +48,7 @@ def damaged():
         (Identity.seeded(0, COORDINATOR).public.text(), "line 2: .* is no silo's name"),
         (Identity.seeded(0, "fondaco/").public.text(), "is no silo's name"),
         (Identity.seeded(0, "fondaco/%20").public.text(), "is no silo's name"),
-        (Identity.seeded(0, "fondaco/two words").public.text(), "is no silo's name"),
+        (Identity.seeded(0, "fondaco/two words").public.text(), "is no public key"),
         ("-----BEGIN PRIVATE KEY-----", "line 2: this is a private key"),
     ],
 )

@@ -22,6 +22,7 @@ from fondaco.server import app as server_app
 from fondaco.server.app import Job, Outcome
 from fondaco.server.global_model import model_digest
 from fondaco.shared import codec
+from fondaco.shared.chain.keys import COORDINATOR, Identity
 from fondaco.shared.errors import ConfigError, RefusalError, RoundError
 from fondaco.shared.workspace import Workspace
 from fondaco.simulation import ray_engine
@@ -107,6 +108,7 @@ def make_job(prepared, folder, progress=lambda *_: None):
         workspace=workspace,
         deadline_s=120.0,
         progress=progress,
+        identity=Identity.seeded(prepared.scenario.seed, COORDINATOR),
     )
 
 

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from ...errors import BudgetError
+from ...privacy.events import EVERYBODY
 from ...privacy.ledger import Ledger
 from ...privacy.plan import RunPlan
 from .account_checks import mechanism_units
@@ -41,10 +42,10 @@ def check_debit_first(probe: Probe) -> Outcome:
 def check_filter(probe: Probe) -> Outcome:
     """Attempts are granted until the budget is used up, and not one more."""
     faults = []
-    for agreed in (_short_plan(probe), probe.sampled_plan):
+    for number, agreed in enumerate((_short_plan(probe), probe.sampled_plan, probe.shared_plan)):
         event = agreed.releases[0]
         fair = mechanism_units(event.joint, Fraction(agreed.order))
-        granted = _granted(probe.ledger(agreed, "filter"), event.kind)
+        granted = _granted(probe.ledger(agreed, f"filter {number}"), event.kind)
         allowed = _fair_budget(agreed) // fair
         if granted > allowed:
             faults.append(f"{granted} releases of {event.kind} granted, {allowed} fit")
@@ -149,9 +150,16 @@ def _short_plan(probe: Probe) -> RunPlan:
 
 
 def _fair_budget(agreed: RunPlan) -> int:
-    """What the planned releases cost by this module's own arithmetic, and rounding's slack."""
-    order = Fraction(agreed.order)
-    units = [mechanism_units(event.joint, order) for event in agreed.releases]
+    """What the planned releases like the first one cost by this module's own arithmetic.
+
+    Rounding's slack included. Like each other are all that nobody is sampled for, and sampled
+    ones of one noise and one rate: the certificate covers no other exchange.
+    """
+    order, first = Fraction(agreed.order), agreed.releases[0].joint
+    same = [e.joint for e in agreed.releases if e.joint.sampling_ppm == first.sampling_ppm]
+    if first.sampling_ppm != EVERYBODY:
+        same = [joint for joint in same if joint == first]
+    units = [mechanism_units(joint, order) for joint in same]
     slack = sum(2 + unit // 10**6 for unit in units)
     return sum(units) + slack
 

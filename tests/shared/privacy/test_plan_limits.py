@@ -8,7 +8,9 @@ from fractions import Fraction
 import pytest
 
 from fondaco.shared.calibration import Statistic
+from fondaco.shared.chain.keys import Identity
 from fondaco.shared.errors import ConfigError
+from fondaco.shared.plan_text import from_toml, to_toml
 from fondaco.shared.privacy import accountant
 from fondaco.shared.privacy.plan import Cohort
 
@@ -188,3 +190,24 @@ def test_two_silos_cannot_swap_their_keys(plan, make_roster):
     swapped = {**known["roster"], first: known["roster"][second], second: known["roster"][first]}
     with pytest.raises(ConfigError, match="another silo's name"):
         replace(plan, **{**known, "roster": swapped})
+
+
+def test_plan_of_too_many_releases_is_refused_before_it_is_counted(plan):
+    table = to_toml(plan).replace("rounds = 1\n", "rounds = 19999\n")
+    with pytest.raises(ConfigError, match="more than 20000 releases"):
+        from_toml(table)
+
+
+def test_coordinator_is_named_as_one(plan, make_roster):
+    known = make_roster()
+    with pytest.raises(ConfigError, match="is named fondaco/stranger"):
+        replace(
+            plan,
+            **{**known, "coordinator": Identity.seeded(0, "fondaco/stranger").public.text()},
+        )
+
+
+@pytest.mark.parametrize("order", ["1.0009", "100001", "1.00000000000000000001"])
+def test_order_that_no_accountant_can_handle_is_refused(plan, order):
+    with pytest.raises(ConfigError, match="out of range"):
+        replace(plan, order=order)

@@ -1,0 +1,91 @@
+"""A ledger put back from a copy, beside an outbox and a mark that were not."""
+
+import numpy as np
+import pytest
+
+from fondaco.client.agent import SiloAgent
+from fondaco.client.dataset import Fold, Rows, SiloDataset
+from fondaco.client.home import SiloHome
+from fondaco.shared import codec
+from fondaco.shared.chain.store import Chain
+from fondaco.shared.chain.witness import Call
+from fondaco.shared.errors import RefusalError
+from fondaco.shared.privacy.noise import NoiseStream
+from fondaco.shared.records import RoundRequest
+
+NONE = np.empty(0, dtype=np.int64)
+
+
+class _Agent(SiloAgent):
+    """Draws its noise as a deployment does."""
+
+    def _noise(self, request):
+        return NoiseStream.from_system()
+
+
+@pytest.fixture
+def home(tmp_path):
+    return SiloHome(tmp_path, "north")
+
+
+@pytest.fixture
+def start(plan, catalogue, home):
+    def make():
+        rows = Rows(user_nums=NONE, item_nums=NONE, times=np.empty(0))
+        fold = Fold(user_nums=NONE, history=rows, targets=rows)
+        dataset = SiloDataset(
+            silo_id="north",
+            user_ids=np.array(["ann"]),
+            n_items=5,
+            train=rows,
+            valid=fold,
+            test=fold,
+        )
+        return _Agent(dataset, plan, catalogue, home, 0)
+
+    return make
+
+
+@pytest.fixture
+def request_bytes(plan):
+    return codec.encode(
+        RoundRequest(
+            plan_digest=plan.digest,
+            code_digest=plan.code_digest,
+            kind="popularity",
+            round_num=1,
+            attempt=1,
+            model_digest="",
+            head=NONE,
+            parameters=np.empty(0, dtype=np.float32),
+        )
+    )
+
+
+def _put_back(home, owner, lines):
+    for path in home.ledger.parent.iterdir():
+        path.unlink()
+    Chain.restore(home.ledger, owner, lines).close()
+
+
+@pytest.mark.parametrize("lost", [1, 2], ids=["release", "debit and release"])
+def test_ledger_put_back_to_before_a_release_gives_no_second_number(
+    start, home, owner, request_bytes, lost
+):
+    start().run_round(request_bytes)
+    lines = start().testify(Call()).lines
+    _put_back(home, owner, lines[:-lost])
+    with pytest.raises(RefusalError, match="take its records back") as caught:
+        start().run_round(request_bytes)
+    assert caught.value.code == "behind"
+    assert start().testify(Call()).lines == lines[:-lost]
+
+
+def test_ledger_put_back_works_again_once_it_has_its_records(start, home, owner, request_bytes):
+    sent = start().run_round(request_bytes)
+    lines = start().testify(Call()).lines
+    _put_back(home, owner, lines[:-1])
+    assert start().cosign(Call()).cosigned == {}
+    start().cosign(Call(lines=lines[2:]))
+    assert start().testify(Call()).lines == lines
+    assert start().run_round(request_bytes) == sent

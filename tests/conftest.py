@@ -1,6 +1,10 @@
-"""Plans that tests agree on; every plan checks itself, so the numbers here are real ones."""
+"""Plans that tests agree on, whose numbers are real ones, and processes that tests kill."""
 
+import os
+import signal
+import traceback
 from dataclasses import replace
+from itertools import count
 
 import numpy as np
 import pytest
@@ -90,6 +94,50 @@ def with_roster(n_silos=10, **changes):
 
 def _once(kind, share, dim):
     return Statistic(kind=kind, share=share, dim=dim)
+
+
+class Children:
+    """Processes of our own that die where we say."""
+
+    @staticmethod
+    def die_in(owner, name, when, nth=1):
+        """Make the nth call of a function the last thing that this process does."""
+        real, calls = getattr(owner, name), count(1)
+
+        def wrapped(*args, **options):
+            num = next(calls)
+            if (when, num) == ("before", nth):
+                os.kill(os.getpid(), signal.SIGKILL)
+            result = real(*args, **options)
+            if (when, num) == ("after", nth):
+                os.kill(os.getpid(), signal.SIGKILL)
+            return result
+
+        setattr(owner, name, wrapped)
+
+    @staticmethod
+    def fork(work):
+        """Return a child process that runs `work`; it exits with 0 only if nothing was raised."""
+        child = os.fork()
+        if child:
+            return child
+        try:
+            work()
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+
+    @staticmethod
+    def ended(work):
+        """Return how a child ended: 0, 1, or minus the signal that killed it."""
+        return os.waitstatus_to_exitcode(os.waitpid(Children.fork(work), 0)[1])
+
+
+@pytest.fixture(scope="session")
+def children():
+    """What forks a process, kills it at a call, and tells how it ended."""
+    return Children
 
 
 @pytest.fixture(scope="session")

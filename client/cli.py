@@ -4,18 +4,18 @@ Exit codes: 0 done, 1 the answer is no, 2 could not do it.
 """
 
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from fondaco.shared.chain.keys import PublicKey
-from fondaco.shared.errors import ConfigError, FondacoError
+from fondaco.shared.console import AsJson, err_console, new_app, out_console
+from fondaco.shared.console import run as run_app
+from fondaco.shared.errors import ConfigError
 from fondaco.shared.plan_text import read_plan
 
 from .forgetting import forget
@@ -25,20 +25,14 @@ from .meaning import meaning_in_words, plan_meaning
 from .owner import Owner
 from .state import open_state
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    help="A data owner's side: keys, limits, plans, ledger, and recommendations for customers.",
+app = new_app(
+    "A data owner's side: keys, limits, plans, ledger, and recommendations for customers."
 )
-out_console = Console()
-err_console = Console(stderr=True)
 
 Home = Annotated[
     Path,
     typer.Option(help="The owner's folder; a silo of a simulation (DIR/silos/NAME) is one too."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print machine-readable JSON.")]
 
 
 @app.command()
@@ -218,10 +212,5 @@ def ledger(
 
 
 def main() -> None:
-    """Run the command line; every error of ours, and of the file system, is one line."""
-    try:
-        app()
-    except (FondacoError, OSError) as error:
-        line = escape(str(error))
-        err_console.print(f"[red]error:[/red] {line}", highlight=False, soft_wrap=True)
-        sys.exit(2)
+    """Run the command line."""
+    run_app(app)

@@ -4,20 +4,20 @@ Exit codes: 0 done, 1 the answer is no, 2 could not do it.
 """
 
 import json
-import sys
 from datetime import UTC, date, datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
 from fondaco.shared.catalogue import Catalogue, read_catalogue, save_catalogue
 from fondaco.shared.chain.keys import COORDINATOR, Identity
 from fondaco.shared.config import build, read_toml
-from fondaco.shared.errors import ConfigError, FondacoError
+from fondaco.shared.console import AsJson, err_console, new_app, out_console
+from fondaco.shared.console import run as run_app
+from fondaco.shared.errors import ConfigError
 from fondaco.shared.plan_text import read_plan, to_toml
 from fondaco.shared.privacy.plan import RunPlan
 
@@ -29,18 +29,9 @@ from .roster import read_coordinator, read_roster
 
 DAYS_VALID = 90
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    help="Coordinate silos: make plans that their owners sign, and run them.",
-)
+app = new_app("Coordinate silos: make plans that their owners sign, and run them.")
 plan_app = typer.Typer(no_args_is_help=True, help="Make a plan, or say what one means.")
 app.add_typer(plan_app, name="plan")
-out_console = Console()
-err_console = Console(stderr=True)
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print machine-readable JSON.")]
 
 
 def _print_example(wanted: bool) -> None:
@@ -170,10 +161,5 @@ def _print_plan(plan: RunPlan, *, as_json: bool) -> None:
 
 
 def main() -> None:
-    """Run the command line; every error of ours, and of the file system, is one line."""
-    try:
-        app()
-    except (FondacoError, OSError) as error:
-        line = escape(str(error))
-        err_console.print(f"[red]error:[/red] {line}", highlight=False, soft_wrap=True)
-        sys.exit(2)
+    """Run the command line."""
+    run_app(app)

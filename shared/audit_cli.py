@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from fondaco.shared.errors import FondacoError, LedgerError
+from fondaco.shared.errors import LedgerError
 
 from .audit.losses import MOST_SILOS, WHO, Loss, least_delta, losses
 from .audit.plans import Plan, read_plan
@@ -23,15 +22,10 @@ from .audit.reading import count_records, is_ledger, read_ledger, read_plan_text
 from .audit.report import report_facts, write_report
 from .audit.state import LedgerState
 from .audit.verify import Verification, read_through, verify
+from .console import AsJson, err_console, new_app, out_console
+from .console import run as run_app
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    help="Check what silos released against what they promised, from files alone.",
-)
-out_console = Console()
-err_console = Console(stderr=True)
+app = new_app("Check what silos released against what they promised, from files alone.")
 
 Ledgers = Annotated[list[Path], typer.Argument(help="Ledgers: exports (.jsonl) or files (.db).")]
 PlanFiles = Annotated[
@@ -41,7 +35,6 @@ WitnessFiles = Annotated[
     list[Path] | None,
     typer.Option("--witness", help="Notes or copies that others keep: file or folder; repeat."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print machine-readable JSON.")]
 
 
 @app.command("verify")
@@ -301,10 +294,5 @@ class _Nothing:
 
 
 def main() -> None:
-    """Run the command line; every error of ours, and of the file system, is one line."""
-    try:
-        app()
-    except (FondacoError, OSError) as error:
-        line = escape(str(error))
-        err_console.print(f"[red]error:[/red] {line}", highlight=False, soft_wrap=True)
-        sys.exit(2)
+    """Run the command line."""
+    run_app(app)

@@ -4,18 +4,16 @@ Exit codes: 0 done, 1 the answer is no, 2 could not do it.
 """
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from fondaco.server.plan_view import release_facts
-from fondaco.shared.errors import FondacoError
+from fondaco.shared.console import AsJson, Bars, new_app, out_console
+from fondaco.shared.console import run as run_app
 
 from . import run as runs
 from .attacks import attack as run_attacks
@@ -37,14 +35,7 @@ from .view import (
     plan_table,
 )
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    help="Run a federation of silos on this machine and measure what each silo gains.",
-)
-out_console = Console()
-err_console = Console(stderr=True)
+app = new_app("Run a federation of silos on this machine and measure what each silo gains.")
 
 ScenarioName = Annotated[
     str, typer.Argument(help="A name from `fondaco-simulate scenarios`, or a .toml file.")
@@ -57,7 +48,6 @@ DataDir = Annotated[
     Path | None, typer.Option(help="Folder of the data sets that no package ships.")
 ]
 Seed = Annotated[int | None, typer.Option(help="Seed of cuts, draws and simulated noise.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print machine-readable JSON.")]
 
 
 def scenario_of(
@@ -112,13 +102,13 @@ def run(
         extra += [f"dataset.{key}={json.dumps(str(value))}"] if value else []
     extra += [f"dataset.silo_column={json.dumps(silo_column)}"] if silo_column else []
     chosen = scenario_of(scenario, settings, data_dir, seed, extra)
-    with _progress() as progress:
+    with Bars() as progress:
         prepared = runs.prepare(chosen, progress, continues=continues)
     if dry_run:
         _show_plan(prepared, as_json=as_json)
         return
     folder = out or Path("runs") / chosen.name
-    with _progress() as progress:
+    with Bars() as progress:
         simulation = runs.simulate(prepared, folder, progress, keep_silos=keep_silos)
     write_result(simulation.result, folder)
     write_report(dict(simulation.result), folder / "report.html")
@@ -147,7 +137,7 @@ def compare(
     """Run SCENARIO at several budgets and draw quality against epsilon."""
     chosen = scenario_of(scenario, settings, data_dir, seed)
     folder = out or Path("runs") / f"{chosen.name}-compare"
-    with _progress() as progress:
+    with Bars() as progress:
         results = runs.compare(chosen, runs.parse_epsilons(epsilon), folder, progress)
     write_comparison([dict(result) for result in results], folder / "report.html")
     if as_json:
@@ -181,7 +171,7 @@ def tune(
     extra = [f"dataset.data_dir={json.dumps(str(data_dir))}"] if data_dir else []
     overrides = [*extra, *(settings or [])]
     knobs = [parse_knob(text) for text in knob]
-    with _progress() as progress:
+    with Bars() as progress:
         found = run_search(
             scenario,
             overrides,
@@ -235,7 +225,7 @@ def attack(
         quick=quick,
         seed=seed,
     )
-    with _progress() as progress:
+    with Bars() as progress:
         document = run_attacks(order, progress)
     if out is not None:
         out.write_text(json.dumps(document, indent=1), encoding="utf-8")
@@ -284,7 +274,7 @@ def prepare(
 ) -> None:
     """Write plan and silos to a folder, for `flwr run` with run config workspace="FOLDER"."""
     chosen = scenario_of(scenario, settings, data_dir, seed)
-    with _progress() as progress:
+    with Bars() as progress:
         prepared = runs.prepare(chosen, progress)
     runs.write_workspace(prepared, out)
     ready = f"{len(prepared.silos)} silos are ready in {escape(str(out))}"
@@ -320,40 +310,6 @@ def _show_plan(prepared: runs.Prepared, *, as_json: bool) -> None:
     out_console.print("Nothing was spent.")
 
 
-class _progress:  # noqa: N801  (reads as a verb at the call)
-    """A rich progress bar per stage, on standard error; a callable inside the `with`."""
-
-    def __enter__(self) -> runs.Progress:
-        self._bar = Progress(
-            TextColumn("{task.description:<18}"),
-            BarColumn(bar_width=30),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=err_console,
-            disable=not err_console.is_terminal,
-        )
-        self._bar.start()
-        tasks = {}
-
-        def tell(stage: str, done: int, of: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = self._bar.add_task(stage, total=of)
-            self._bar.update(tasks[stage], completed=done, total=of)
-
-        return tell
-
-    def __exit__(self, *args: object) -> None:
-        self._bar.stop()
-
-
 def main() -> None:
-    """Run the command line; every error of ours, and of the file system, is one line."""
-    try:
-        app()
-    except (FondacoError, OSError) as error:
-        line = escape(str(error))
-        err_console.print(f"[red]error:[/red] {line}", highlight=False, soft_wrap=True)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        err_console.print("stopped; run the same command again to resume")
-        sys.exit(2)
+    """Run the command line."""
+    run_app(app)

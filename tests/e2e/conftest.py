@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))
+pytest.register_assert_rewrite("kill_world")
+
 TINY = (
     "dataset.n_users=80",
     "dataset.n_items=50",

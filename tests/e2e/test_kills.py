@@ -1,218 +1,24 @@
 """kill -9 at every labelled point and at random: paid before sent, sent once, resumed the same."""
 
 import hashlib
-import json
 import os
 import resource
 import signal
 import time
-import traceback
-from collections import Counter
 from itertools import count
 
 import numpy as np
 import pytest
+from kill_points import APPROVING, COORDINATOR_LABELS, ERASING, LABELS
+from kill_world import NONE, SERVER, SILOS, World
 
-from fondaco.client import agent as agent_module
-from fondaco.client import forgetting as forgetting_module
-from fondaco.client import owner as owner_module
-from fondaco.client import testimony as testimony_module
-from fondaco.client.agent import SiloAgent
-from fondaco.client.app import make_app
-from fondaco.client.dataset import Fold, Rows, SiloDataset
-from fondaco.client.dataset_files import load_silo, save_silo
-from fondaco.client.erasure import Erasures
-from fondaco.client.forgetting import forget
 from fondaco.client.home import SiloHome
-from fondaco.client.limits import new_policy
-from fondaco.client.owner import Owner
-from fondaco.server import app as server_app
-from fondaco.server.app import Job, run_job
-from fondaco.server.checkpoint import Checkpoints
-from fondaco.server.witness import WitnessBook
 from fondaco.shared import codec
-from fondaco.shared.chain import store as store_module
-from fondaco.shared.chain.keys import COORDINATOR, Identity
 from fondaco.shared.chain.notes import cosign
-from fondaco.shared.chain.store import DOMAIN, Chain, Record, check_links, is_begun
+from fondaco.shared.chain.store import Chain
 from fondaco.shared.errors import FondacoError
-from fondaco.shared.privacy.ledger import Ledger
 from fondaco.shared.privacy.plan import Cohort
 from fondaco.shared.records import RoundRequest
-from fondaco.shared.workspace import Workspace
-from fondaco.simulation.grid import InProcessGrid
-
-SILOS = ("north", "silo-2", "silo-3")
-NONE = np.empty(0, dtype=np.int64)
-SERVER = Identity.seeded(0, COORDINATOR)
-
-LABELS = {
-    "before the debit": (Ledger, "debit", "before"),
-    "inside of a transaction": (Chain, "_keep", "after"),
-    "after the debit": (Ledger, "debit", "after"),
-    "before the computation": (agent_module, "clipped_sum", "before"),
-    "after the computation": (agent_module, "release", "after"),
-    "before the bytes are written": (agent_module, "write_durably", "before"),
-    "after the bytes are written": (agent_module, "write_durably", "after"),
-    "before the release is recorded": (Ledger, "record_release", "before"),
-    "after the release is recorded": (Ledger, "record_release", "after"),
-    "before the reply": (SiloAgent, "testify", "before"),
-    "before the cosignature is recorded": (Ledger, "note_cosigned", "before"),
-    "after the cosignature is recorded": (Ledger, "note_cosigned", "after"),
-    "before a replica grows": (testimony_module, "_keep_replica", "before"),
-    "after a replica has grown": (testimony_module, "_keep_replica", "after"),
-    "before a plan is approved": (Ledger, "approve", "before"),
-    "after a plan is approved": (Ledger, "approve", "after"),
-    "before a ledger's folder is durable": (store_module, "_sync_folder", "before"),
-    "when the model arrives": (SiloAgent, "receive", "after"),
-}
-COORDINATOR_LABELS = {
-    "before heads are kept": (WitnessBook, "save", "before"),
-    "after a replica is kept": (WitnessBook, "_append_to", "after"),
-    "after heads are kept": (WitnessBook, "save", "after"),
-    "before a round is kept": (Checkpoints, "save", "before"),
-    "after a round is kept": (Checkpoints, "save", "after"),
-    "before the model is kept": (server_app, "save_global_model", "before"),
-}
-
-
-def _dataset(silo_id, n_users=3):
-    users = np.array([f"{silo_id}-customer-{num}" for num in range(n_users)])
-    items = np.arange(2 * n_users) % 5
-    rows = Rows(
-        user_nums=np.repeat(np.arange(n_users), 2),
-        item_nums=items,
-        times=np.arange(2.0 * n_users),
-    )
-    empty = rows.take(np.zeros(2 * n_users, dtype=bool))
-    fold = Fold(user_nums=NONE, history=empty, targets=empty)
-    return SiloDataset(
-        silo_id=silo_id, user_ids=users, n_items=5, train=rows, valid=fold, test=fold
-    )
-
-
-def _die_in(owner, name, when, nth=1):
-    """Make the nth call of a function the last thing that this process does."""
-    real, calls = getattr(owner, name), count(1)
-
-    def wrapped(*args, **options):
-        num = next(calls)
-        if (when, num) == ("before", nth):
-            os.kill(os.getpid(), signal.SIGKILL)
-        result = real(*args, **options)
-        if (when, num) == ("after", nth):
-            os.kill(os.getpid(), signal.SIGKILL)
-        return result
-
-    setattr(owner, name, wrapped)
-
-
-def _fork(work):
-    """Return a child process that runs `work`; it exits with 0 only if nothing was raised."""
-    child = os.fork()
-    if child:
-        return child
-    try:
-        work()
-    except BaseException:
-        traceback.print_exc()
-        os._exit(1)
-    os._exit(0)
-
-
-def _in_child(work):
-    """Return how a child ended: 0, 1, or minus the signal that killed it."""
-    return os.waitstatus_to_exitcode(os.waitpid(_fork(work), 0)[1])
-
-
-class World:
-    """Three silos and a coordinator in one folder, run in processes that are killed."""
-
-    def __init__(self, plan, catalogue, folder):
-        self.plan, self.catalogue, self.folder = plan, catalogue, folder
-        folder.mkdir(parents=True, exist_ok=True)
-        self.outside = folder / "outside"
-
-    def agent(self, silo_id, keep_open=True):
-        home = SiloHome(self.folder, silo_id)
-        return SiloAgent(_dataset(silo_id), self.plan, self.catalogue, home, 0, keep_open=keep_open)
-
-    def run(self, kill=None):
-        """Run or resume the whole plan; what silos send is noted outside of them."""
-        outside = os.open(self.outside, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
-        if kill is not None:
-            _die_in(*kill)
-        testify = SiloAgent.testify
-        sent = {}
-
-        def run_round(agent, blob, witnessed="", real=SiloAgent.run_round):
-            sent[agent.silo_id] = real(agent, blob, witnessed)
-            return sent[agent.silo_id]
-
-        def reply(agent, call):
-            said = testify(agent, call)
-            if blob := sent.pop(agent.silo_id, b""):
-                digest = hashlib.sha256(blob).hexdigest()
-                os.write(outside, f"{agent.silo_id} sha256:{digest}\n".encode())
-            return said
-
-        SiloAgent.run_round, SiloAgent.testify = run_round, reply
-        agents = [self.agent(silo) for silo in SILOS]
-        grid = InProcessGrid(
-            make_app(lambda context: agents[int(context.node_config["partition-id"])]), len(SILOS)
-        )
-        job = Job(
-            plan=self.plan,
-            catalogue=self.catalogue,
-            workspace=Workspace(self.folder),
-            deadline_s=5,
-            progress=lambda *news: None,
-            identity=SERVER,
-        )
-        outcome = run_job(grid, job)
-        assert not outcome.dropped, outcome.dropped
-
-    def finish(self):
-        """Run to the end in a child; return the model's digest."""
-        assert _in_child(self.run) == 0
-        return hashlib.sha256(Workspace(self.folder).model.read_bytes()).hexdigest()
-
-    def ledger(self, silo_id):
-        identity = Identity.seeded(0, f"fondaco/{silo_id}")
-        return Ledger(SiloHome(self.folder, silo_id).ledger, identity, self.plan)
-
-    def check(self):
-        """Hold every promise about debits and releases against what is on disk and outside."""
-        lines = self.outside.read_text().splitlines() if self.outside.is_file() else []
-        seen = {tuple(line.split()) for line in lines}
-        known = set()
-        for silo in SILOS:
-            if not is_begun(SiloHome(self.folder, silo).ledger):
-                continue
-            with self.ledger(silo) as ledger:
-                bodies, records = ledger.records(), map(Record.from_line, ledger.chain.lines())
-                key = ledger.chain._owner.public
-                checked = list(records)
-            check_links(checked)
-            assert all(key.verifies(r.signature, DOMAIN + r.digest) for r in checked)
-            known |= {(silo, r["blob"]) for r in _check_debits(bodies, self.plan)}
-        assert seen <= known
-
-
-def _check_debits(bodies, plan):
-    """Return a ledger's releases, each of which one earlier debit of its own pays for."""
-    debits = {r["seq"]: r for r in bodies if r["type"] == "DEBIT"}
-    releases = [r for r in bodies if r["type"] == "RELEASE"]
-    names = ("kind", "round_num", "attempt", "plan_digest")
-    for release in releases:
-        debit = debits[release["debit_seq"]]
-        assert debit["seq"] < release["seq"]
-        assert [debit[name] for name in names] == [release[name] for name in names]
-    assert len({r["debit_seq"] for r in releases}) == len(releases)
-    keys = Counter(tuple(r[name] for name in names) for r in debits.values())
-    assert set(keys.values()) <= {1}
-    assert sum(r["cost"] for r in debits.values()) <= plan.budget_units
-    return releases
 
 
 @pytest.fixture(scope="module")
@@ -224,9 +30,9 @@ def kill_plan(make_plan, make_roster):
 
 
 @pytest.fixture(scope="module")
-def unkilled(kill_plan, catalogue, tmp_path_factory):
+def unkilled(kill_plan, catalogue, tmp_path_factory, children):
     """The model of a run that nobody killed, and how long it took [s]."""
-    world = World(kill_plan, catalogue, tmp_path_factory.mktemp("unkilled"))
+    world = World(kill_plan, catalogue, tmp_path_factory.mktemp("unkilled"), children)
     start = time.perf_counter()
     model = world.finish()
     world.check()
@@ -234,22 +40,22 @@ def unkilled(kill_plan, catalogue, tmp_path_factory):
 
 
 @pytest.fixture
-def world(kill_plan, catalogue, tmp_path):
-    return World(kill_plan, catalogue, tmp_path)
+def world(kill_plan, catalogue, tmp_path, children):
+    return World(kill_plan, catalogue, tmp_path, children)
 
 
-def _kill_and_check(world, label, nth):
+def _kill_and_check(children, world, label, nth):
     """Kill the run at a label's nth call; return whether it got that far."""
-    code = _in_child(lambda: world.run((*label, nth)))
+    code = children.ended(lambda: world.run((*label, nth)))
     assert code in (0, -signal.SIGKILL)
     world.check()
     return code != 0
 
 
 @pytest.mark.parametrize("name", [*LABELS, *COORDINATOR_LABELS])
-def test_run_killed_at_a_labelled_point_resumes_to_the_same_model(world, unkilled, name):
+def test_run_killed_at_a_labelled_point_resumes_to_the_same_model(world, unkilled, name, children):
     label = {**LABELS, **COORDINATOR_LABELS}[name]
-    assert _kill_and_check(world, label, 1)
+    assert _kill_and_check(children, world, label, 1)
     assert world.finish() == unkilled[0]
     world.check()
     for silo in SILOS:
@@ -258,19 +64,21 @@ def test_run_killed_at_a_labelled_point_resumes_to_the_same_model(world, unkille
 
 
 @pytest.mark.slow
-def test_two_hundred_kills_leave_every_promise_whole(kill_plan, catalogue, tmp_path, unkilled):
+def test_two_hundred_kills_leave_every_promise_whole(
+    kill_plan, catalogue, tmp_path, unkilled, children
+):
     """Labelled points at every depth of a run, and random moments, several kills to a run."""
     rng = np.random.default_rng(0)
     labels = [*LABELS.values(), *COORDINATOR_LABELS.values()]
     kills = 0
     for num in count():
-        world = World(kill_plan, catalogue, tmp_path / str(num))
+        world = World(kill_plan, catalogue, tmp_path / str(num), children)
         while True:
             if rng.integers(2):
                 label = labels[rng.integers(len(labels))]
-                killed = _kill_and_check(world, label, rng.integers(1, 5))
+                killed = _kill_and_check(children, world, label, rng.integers(1, 5))
             else:
-                child = _fork(world.run)
+                child = children.fork(world.run)
                 time.sleep(rng.uniform(0, unkilled[1]))
                 os.kill(child, signal.SIGKILL)
                 code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -285,10 +93,10 @@ def test_two_hundred_kills_leave_every_promise_whole(kill_plan, catalogue, tmp_p
             return
 
 
-def test_random_kills_leave_every_promise_whole(world, unkilled):
+def test_random_kills_leave_every_promise_whole(world, unkilled, children):
     rng = np.random.default_rng(1)
     for _ in range(4):
-        child = _fork(world.run)
+        child = children.fork(world.run)
         time.sleep(rng.uniform(0, unkilled[1]))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
@@ -322,7 +130,7 @@ def _witnessed(world, make_owner):
 
 @pytest.mark.parametrize("nth", [1, 2, 3])
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_kill_while_records_come_back_takes_all_or_none(world, make_owner, when, nth):
+def test_kill_while_records_come_back_takes_all_or_none(world, make_owner, when, nth, children):
     agent = world.agent("north", keep_open=False)
     agent.status()
     path = SiloHome(world.folder, "north").ledger
@@ -335,10 +143,10 @@ def test_kill_while_records_come_back_takes_all_or_none(world, make_owner, when,
 
     def absorb():
         with world.ledger("north") as ledger:
-            _die_in(Chain, "_keep", when, nth)
+            children.die_in(Chain, "_keep", when, nth)
             ledger.chain.absorb(lines)
 
-    assert _in_child(absorb) == -signal.SIGKILL
+    assert children.ended(absorb) == -signal.SIGKILL
     with world.ledger("north") as ledger:
         assert ledger.chain.lines() == lines[:2]
         assert ledger.chain.absorb(lines) == 3
@@ -346,7 +154,7 @@ def test_kill_while_records_come_back_takes_all_or_none(world, make_owner, when,
     world.check()
 
 
-def test_two_agents_of_one_silo_pay_once_even_if_one_is_killed(world, make_owner):
+def test_two_agents_of_one_silo_pay_once_even_if_one_is_killed(world, make_owner, children):
     world.agent("north").status()
     note = _witnessed(world, make_owner)
 
@@ -355,7 +163,7 @@ def test_two_agents_of_one_silo_pay_once_even_if_one_is_killed(world, make_owner
         with world.outside.open("a") as file:
             file.write(f"north sha256:{hashlib.sha256(blob).hexdigest()}\n")
 
-    children = [_fork(work) for _ in range(4)]
+    children = [children.fork(work) for _ in range(4)]
     time.sleep(0.005)
     os.kill(children[0], signal.SIGKILL)
     codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
@@ -364,7 +172,7 @@ def test_two_agents_of_one_silo_pay_once_even_if_one_is_killed(world, make_owner
     world.check()
 
 
-def test_full_disk_at_any_byte_gives_no_unpaid_release_and_recovers(world, make_owner):
+def test_full_disk_at_any_byte_gives_no_unpaid_release_and_recovers(world, make_owner, children):
     world.agent("north").status()
     note = _witnessed(world, make_owner)
     path = SiloHome(world.folder, "north").ledger
@@ -386,112 +194,11 @@ def test_full_disk_at_any_byte_gives_no_unpaid_release_and_recovers(world, make_
         first = agent.run_round(_request(world.plan), note)
         assert agent.run_round(_request(world.plan), note) == first
 
-    assert _in_child(work) == 0
+    assert children.ended(work) == 0
     with world.ledger("north") as ledger:
         types = [record["type"] for record in ledger.records()]
     assert types == ["GENESIS", "PLAN", "DEBIT", "RELEASE"]
     assert path.is_file()
-
-
-# ---- the owner ----
-
-
-@pytest.fixture
-def shop(tmp_path, make_plan, make_roster):
-    """An owner with rows and limits, and a plan that waits for the signature."""
-    owner = Owner.make(tmp_path / "shop", "north")
-    roster = make_roster(mode="deploy")
-    keys = {**roster["roster"], "north": owner.identity.public.text()}
-    plan = make_plan(trust="silo", **{**roster, "roster": keys})
-    peers = [key for silo, key in keys.items() if silo != "north"]
-    owner.pin([store_module.PublicKey.from_text(key) for key in (*peers, plan.coordinator)])
-    with owner.ledger() as ledger:
-        ledger.adopt(new_policy(None, 50.0, 50.0, 1e-6))
-    save_silo(_dataset("north"), owner.rows)
-    plan.epsilons()
-    return owner, plan
-
-
-def _types(owner):
-    with owner.ledger() as ledger:
-        check_links(map(Record.from_line, ledger.chain.lines()))
-        return [record["type"] for record in ledger.records()]
-
-
-APPROVING = {
-    "before the record": (Chain, "_keep", "before"),
-    "inside of the transaction": (Chain, "_keep", "after"),
-    "after the record": (Ledger, "approve", "after"),
-    "after the text": (owner_module, "write_durably", "after"),
-}
-
-
-@pytest.mark.parametrize("name", APPROVING)
-def test_approval_killed_on_the_way_is_whole_or_not_there(shop, name):
-    owner, plan = shop
-
-    def approve():
-        _die_in(*APPROVING[name])
-        Owner.open(owner.folder).approve(plan)
-
-    assert _in_child(approve) == -signal.SIGKILL
-    whole = "after" in APPROVING[name][2] and APPROVING[name][0] is not Chain
-    assert (owner.approved() is not None) == whole
-    owner.approve(plan)
-    assert owner.approved() == plan
-    assert _types(owner) == ["GENESIS", "POLICY", "PLAN"]
-
-
-@pytest.mark.parametrize("when", ["before", "after"])
-def test_limits_killed_on_the_way_are_the_old_or_the_new(shop, when):
-    owner, _ = shop
-    tighter = new_policy(None, 1.0, 2.0, 1e-6)
-
-    def tighten():
-        _die_in(Chain, "_keep", when)
-        with owner.ledger() as ledger:
-            ledger.adopt(tighter)
-
-    assert _in_child(tighten) == -signal.SIGKILL
-    with owner.ledger() as ledger:
-        assert ledger.policy().epsilon_per_year == "50.0"
-        ledger.adopt(tighter)
-    assert _types(owner) == ["GENESIS", "POLICY", "POLICY"]
-
-
-ERASING = {
-    "before the list": (Erasures, "add", "before"),
-    "after the list": (Erasures, "add", "after"),
-    "before the rows": (forgetting_module, "save_silo", "before"),
-    "after the rows": (forgetting_module, "save_silo", "after"),
-    "before the record": (Ledger, "note_erasure", "before"),
-    "inside of the transaction": (Chain, "_keep", "after"),
-    "after the record": (Ledger, "note_erasure", "after"),
-}
-
-
-@pytest.mark.parametrize("name", ERASING)
-def test_erasure_killed_on_the_way_ends_when_it_is_asked_for_again(shop, name):
-    owner, _ = shop
-    gone = "north-customer-1"
-
-    def erase():
-        _die_in(*ERASING[name])
-        forget(Owner.open(owner.folder), gone)
-
-    assert _in_child(erase) == -signal.SIGKILL
-    again = Owner.open(owner.folder)
-    if name != "before the list":
-        kept = Erasures(again.home.erased, again.home.secret(again.identity)).kept(
-            load_silo(owner.rows)
-        )
-        assert gone not in kept.user_ids.tolist()
-    if name != "after the record":
-        forget(again, gone)
-    assert _types(again).count("ERASURE") == 1
-    assert load_silo(owner.rows).user_ids.tolist() == ["north-customer-0", "north-customer-2"]
-    json.loads((owner.folder / "owner.json").read_text())
-    assert not [path.name for path in owner.folder.parent.iterdir() if path != owner.folder]
 
 
 def test_every_point_of_the_brief_has_a_label():

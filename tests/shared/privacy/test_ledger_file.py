@@ -9,7 +9,6 @@ import signal
 import sqlite3
 import stat
 import time
-import traceback
 from contextlib import closing
 
 import pytest
@@ -35,19 +34,6 @@ def _edit(path, *statements):
             db.execute(f"DROP TRIGGER {trigger}")
         for statement in statements:
             db.execute(statement)
-
-
-def _in_child(work):
-    """Return a forked process running `work`; it exits with 0 only if nothing was raised."""
-    child = os.fork()
-    if child:
-        return child
-    try:
-        work()
-    except BaseException:
-        traceback.print_exc()
-        os._exit(1)
-    os._exit(0)
 
 
 @pytest.fixture(scope="module")
@@ -178,13 +164,13 @@ def _release_all(path, plan, outside, ready):
                 os.write(outside, f"{event.round_num} sha256:{digest}\n".encode())
 
 
-def test_kill_at_any_point_leaves_no_release_without_a_debit(tmp_path, path, long_plan):
+def test_kill_at_any_point_leaves_no_release_without_a_debit(tmp_path, path, long_plan, children):
     sent = tmp_path / "sent"
     outside = os.open(sent, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
     opened, ready = os.pipe()
     long_plan.epsilons()  # so that no child spends its life on accounting
     for num in range(21):
-        child = _in_child(lambda: _release_all(path, long_plan, outside, ready))
+        child = children.fork(lambda: _release_all(path, long_plan, outside, ready))
         if num % 4 and select.select([opened], [], [], 10)[0]:
             os.read(opened, 1)
         if num < 20:
@@ -208,7 +194,7 @@ def test_kill_at_any_point_leaves_no_release_without_a_debit(tmp_path, path, lon
     assert len(set(released.values())) == len(released) == len(debits) == 40
 
 
-def test_full_disk_refuses_clearly_and_recovers_without_a_free_release(path, plan):
+def test_full_disk_refuses_clearly_and_recovers_without_a_free_release(path, plan, children):
     def work():
         with Ledger.open_or_create(path, "north", OWNER, plan) as ledger:
             wal = path.with_name("north.db-wal").stat().st_size
@@ -221,7 +207,7 @@ def test_full_disk_refuses_clearly_and_recovers_without_a_free_release(path, pla
             )
             ledger.record_release(ledger.debit("popularity", 1, request=ASKED), b"blob", "test")
 
-    assert os.waitpid(_in_child(work), 0)[1] == 0
+    assert children.ended(work) == 0
     with Ledger(path, OWNER, plan) as ledger:
         assert _types(ledger) == ["GENESIS", "PLAN", "DEBIT", "RELEASE"]
 

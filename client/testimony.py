@@ -29,7 +29,8 @@ def cosign_offers(
     cosigned: dict[str, str] = {}
     refused: dict[str, int] = {}
     newer = []
-    for origin, offer in {origin_of(offer): offer for offer in call.offers}.items():
+    first = {origin_of(offer): offer for offer in reversed(call.offers)}
+    for origin, offer in first.items():
         known = seen.get(origin)
         try:
             head = check_offer(offer, known, pinned[origin])

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from .report_answers import same_code
+
 UNANSWERED = "unanswered"
 
 
@@ -48,4 +50,4 @@ def registry_entry(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 def _passed(facts: Mapping[str, Any]) -> bool:
     tests = facts["conformance"]
-    return bool(tests) and all(check.get("passed") for check in tests["checks"])
+    return bool(tests) and same_code(facts) and all(c.get("passed") for c in tests["checks"])

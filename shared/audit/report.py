@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .accounting import epsilon_of_units
-from .losses import MOST_SILOS, losses
+from .losses import MOST_SILOS, SERVER, least_delta, loss, losses
 from .plans import Plan
 from .registry import registry_entry
 from .report_answers import answers, contradicted, plain_words
@@ -128,6 +128,7 @@ def _ledger(state: LedgerState) -> Facts:
         "current_plan": state.current,
         "seen_by": dict(sorted(seen.items())),
         "budgets": [_budget(state, plan) for plan in state.used_plans()],
+        "together": _together(state.used_plans()),
         "policy": dict(state.policy["policy"]) if state.policy else None,
         "rng": dict(state.rngs),
         "refusals": dict(state.refusals),
@@ -136,6 +137,11 @@ def _ledger(state: LedgerState) -> Facts:
         "left": [f"{time:%F}" for _, time, _, approved in state.approvals if not approved],
         "spending": _spending(state),
     }
+
+
+def _together(plans: Sequence[Plan]) -> float | None:
+    """Return what several plans cost a customer of this silo together, None for fewer than two."""
+    return loss(plans, least_delta(plans), SERVER, 1).tight if len(plans) > 1 else None
 
 
 def _budget(state: LedgerState, plan: Plan) -> Facts:

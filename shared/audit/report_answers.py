@@ -82,6 +82,11 @@ def _found(facts: Facts) -> Iterator[str]:
                     else "."
                 )
             )
+        if ledger["together"]:
+            yield (
+                f"{ledger['silo']}: all its plans together cost one customer epsilon "
+                f"{ledger['together']:.2f}, not the figure of any one of them."
+            )
         if ledger["refusals"]:
             count = sum(ledger["refusals"].values())
             yield f"{ledger['silo']}: its agent refused {count} requests."
@@ -90,6 +95,8 @@ def _found(facts: Facts) -> Iterator[str]:
     kinds = sorted({found["code"] for found in facts["findings"]})
     yield f"Findings of these kinds: {', '.join(kinds)}." if kinds else "No finding."
     tests = facts["conformance"]
+    if tests and not same_code(facts):
+        yield "The tests ran on other code than the plans name, so they say nothing about it."
     if tests:
         failed = [check.get("name", "") for check in tests["checks"] if not check.get("passed")]
         yield f"Of {len(tests['checks'])} tests of the installed code, {len(failed)} failed."
@@ -97,6 +104,12 @@ def _found(facts: Facts) -> Iterator[str]:
     if attacks:
         beyond = [row for row in attacks["results"] if row.get("verdict") in ABOVE]
         yield f"Of {len(attacks['results'])} attacks, {len(beyond)} found more than is claimed."
+
+
+def same_code(facts: Facts) -> bool:
+    """Return whether the code that was tested is the code that the plans let run."""
+    tested = ((facts["conformance"] or {}).get("code") or {}).get("code_digest")
+    return bool(tested) and {plan["code_digest"] for plan in facts["plans"]} == {tested}
 
 
 def contradicted(facts: Facts) -> bool:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from ... import privacy
 from ...chain.canonical import canonical_json
+from ...provenance import code_digest
 from . import account_checks, ledger_checks, noise_checks, sampler_checks, sum_checks
 from .probe import Core, Outcome, Probe
 
@@ -208,4 +209,6 @@ def _code() -> dict[str, str]:
     for path in sorted(Path(privacy.__file__).parent.glob("*.py")):
         sha.update(path.name.encode() + b"\x00" + hashlib.sha256(path.read_bytes()).digest())
     versions = {name: version(name) for name in _LIBRARIES}
-    return {**versions, "python": platform.python_version(), "core": f"sha256:{sha.hexdigest()}"}
+    core = f"sha256:{sha.hexdigest()}"
+    named = {"core": core, "code_digest": code_digest()}
+    return {**versions, "python": platform.python_version(), **named}

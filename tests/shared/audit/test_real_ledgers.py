@@ -7,6 +7,7 @@ import pytest
 
 from fondaco.shared.audit.plans import read_plan
 from fondaco.shared.audit.reading import read_plan_text
+from fondaco.shared.audit.report import complete, report_facts
 from fondaco.shared.audit.verify import verify
 from fondaco.shared.calibration import Statistic
 from fondaco.shared.chain.keys import Identity, key_name
@@ -71,3 +72,29 @@ def test_note_of_a_silo_is_read(ledger, tmp_path):
     (tmp_path / "north.note").write_text(ledger.chain.note(), encoding="utf-8")
     found = verify([tmp_path / "north.db"], [], [tmp_path / "north.note"], lambda *_: None)
     assert codes(found) == set()
+
+
+def test_report_adds_up_the_plans_of_a_ledger(tmp_path, make_plan, owner):
+    plans = [make_plan(epsilon=epsilon) for epsilon in (1.0, 2.0)]
+    path = tmp_path / "north.db"
+    for plan in plans:
+        with Ledger.open_or_create(path, "north", owner, plan) as ledger:
+            ledger.approve(plan)
+            ledger.debit("popularity", 1, request=REQUEST, commit="0" * 64)
+    facts = complete(report_facts(verify([path], [], [], lambda *news: None)))
+    (ledger,) = facts["ledgers"]
+    assert 2.0 < ledger["together"] < 3.0
+    said = [text for _, texts in facts["plain"]["sections"] for text in texts]
+    assert any("all its plans together" in text for text in said)
+
+
+@pytest.mark.parametrize("tested", ["the plan's", "other"])
+def test_tests_of_other_code_prove_nothing(tmp_path, plan, owner, tested):
+    path = tmp_path / "north.db"
+    with Ledger.open_or_create(path, "north", owner, plan) as ledger:
+        ledger.debit("popularity", 1, request=REQUEST, commit="0" * 64)
+    code = plan.code_digest if tested == "the plan's" else "sha256:other"
+    results = {"code": {"code_digest": code}, "checks": [{"name": "noise", "passed": 1}]}
+    found = verify([path], [], [], lambda *news: None)
+    facts = complete(report_facts(found, conformance=results))
+    assert ("passed" in json.dumps(facts["registry"])) == (tested == "the plan's")

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from ..errors import ConfigError, LedgerError
+from ..errors import ConfigError
 
 COORDINATOR = "fondaco-coordinator"
 NOTE, COSIGNATURE = 0x01, 0x04
@@ -151,14 +151,3 @@ class Identity:
         """Return 32 secret bytes for `purpose`, the same each time. Source: RFC 5869."""
         derive = HKDF(hashes.SHA256(), _SIZE, salt=None, info=f"fondaco-{purpose}".encode())
         return derive.derive(self._private.private_bytes_raw())
-
-
-def key_of(roster: dict[str, str], name: str) -> PublicKey:
-    """Return the pinned key of `name`.
-
-    Raises:
-        LedgerError: nobody of that name is known.
-    """
-    if name not in roster:
-        raise LedgerError(f"no public key of {name!r} is known")
-    return PublicKey.from_text(roster[name])

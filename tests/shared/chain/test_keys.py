@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fondaco.shared.chain.keys import COSIGNATURE, NOTE, Identity, PublicKey, key_name, key_of
-from fondaco.shared.errors import ConfigError, LedgerError
+from fondaco.shared.chain.keys import COSIGNATURE, NOTE, Identity, PublicKey, key_name
+from fondaco.shared.errors import ConfigError
 
 # Source: documentation of golang.org/x/mod/sumdb/note, and the key that Go pins for its sumdb.
 VKEYS = [
@@ -189,10 +189,3 @@ def test_secrets_follow_from_key_and_purpose_and_tell_neither(identity, tmp_path
     assert len(secrets) == 6
     assert {len(secret) for secret in secrets} == {32}
     assert identity.public.raw not in secrets
-
-
-def test_pinned_key_is_found_by_name(identity):
-    roster = {"north": identity.public.text()}
-    assert key_of(roster, "north") == identity.public
-    with pytest.raises(LedgerError, match="south"):
-        key_of(roster, "south")

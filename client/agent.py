@@ -23,6 +23,7 @@ from fondaco.shared.privacy.ledger import Debit, Ledger
 from fondaco.shared.privacy.noise import NoiseStream, Sample
 from fondaco.shared.privacy.plan import RunPlan
 from fondaco.shared.privacy.release import release, release_steps
+from fondaco.shared.privacy.witnessed import check_newest
 from fondaco.shared.provenance import code_digest
 from fondaco.shared.records import GlobalModel, PrivateUpdate, RoundRequest, SiloStatus
 from fondaco.shared.workspace import write_durably
@@ -141,7 +142,7 @@ class SiloAgent:
         request = codec.decode(blob, RoundRequest, self._shapes)
         key = request.kind, request.round_num, request.attempt
         with self._home.alone(), self._ledger() as ledger:
-            ledger.check_newest(witnessed)
+            check_newest(ledger.chain, witnessed)
             self._home.check_mark(ledger.chain.head.size)
             try:
                 self._forget_erased()
@@ -172,7 +173,7 @@ class SiloAgent:
             if call.lines:
                 ledger.chain.absorb(call.lines)
             try:
-                ledger.check_newest(call.note)
+                check_newest(ledger.chain, call.note)
                 self._home.check_mark(ledger.chain.head.size)
             except RefusalError:
                 return Testimony(note=ledger.chain.note())  # too short: it gets its records back

@@ -26,6 +26,11 @@ class PrivacyConfig:
     """Failure probability of the guarantee [probability]."""
     trust: Trust = "aggregate"
     """`aggregate`: noise shared under secure aggregation; `silo`: each silo adds all of it."""
+    secure_aggregation: str = ""
+    """`masked-sum`: nobody reads anything but sums; `simulated`: sums in the clear (simulations
+    only). "" means `masked-sum` if noise is shared and, in a simulation, the silos suffice."""
+    key_agreement: str = "x25519"
+    """How silos agree on masks; `x25519-mlkem768` also withstands a later quantum computer."""
     popularity_share: float = 0.1
     """Part of the budget (of mu squared) for the popularity release."""
     fusion_share: float = 0.03
@@ -111,11 +116,6 @@ class PlanConfig:
             raise ConfigError("popularity_share and fusion_share leave nothing for the models")
         if self.declared_users < 1:
             raise ConfigError(f"declared_users={self.declared_users} must be at least 1")
-        if self.mode == "deploy" and self.privacy.trust == "aggregate":
-            raise ConfigError(
-                'privacy.trust = "aggregate" needs secure aggregation, which exists only in '
-                'simulations so far; set trust = "silo" in [privacy]'
-            )
 
     @property
     def models_share(self) -> float:

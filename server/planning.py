@@ -1,7 +1,7 @@
 """PlanConfig + catalogue -> RunPlan: what every silo would release, before anything is spent."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from fondaco.shared.calibration import Statistic, filter_budget, gaussian_mu, plan_releases
@@ -12,11 +12,14 @@ from fondaco.shared.models import MODELS, NetworkModel, Sizes
 from fondaco.shared.models.base import OPTIMIZERS, RoundTerms, Terms
 from fondaco.shared.models.gram import MAX_HEAD, head_size
 from fondaco.shared.models.terms import FUSION, POPULARITY, PlannedModels, in_order
-from fondaco.shared.privacy.events import EVERYBODY
-from fondaco.shared.privacy.plan import GRID, Cohort, RunPlan, Trust
+from fondaco.shared.privacy.events import EVERYBODY, PrivacyEvent
+from fondaco.shared.privacy.plan import GRID, MASKED, Cohort, RunPlan, Trust
 from fondaco.shared.provenance import code_digest
 
 from .plan_config import PlanConfig
+
+SHORT_GRID = 2**16
+"""Grid units of sums that are added modulo 2^32."""
 
 
 def make_plan(config: PlanConfig, catalogue: Catalogue) -> RunPlan:
@@ -35,21 +38,32 @@ def make_plan(config: PlanConfig, catalogue: Catalogue) -> RunPlan:
     terms = _resolved(config)
     asked = config.cohort
     cohort = Cohort.default(len(config.roster), asked.min_present, asked.t_collude)
-    releases = plan_releases(
-        (_continued_statistics if earlier else _statistics)(config, sizes, terms),
-        epsilon=privacy.epsilon,
-        target_delta=privacy.target_delta,
-        cohort=cohort,
-        trust=privacy.trust,
-        earlier=charged,
-    )
+    hidden = _secure_aggregation(config, cohort)
+    statistics = (_continued_statistics if earlier else _statistics)(config, sizes, terms)
+
+    def calibrated(grid: int) -> tuple[PrivacyEvent, ...]:
+        return plan_releases(
+            statistics,
+            epsilon=privacy.epsilon,
+            target_delta=privacy.target_delta,
+            cohort=cohort,
+            trust=privacy.trust,
+            grid=grid,
+            earlier=charged,
+        )
+
+    grid, ring_bits, releases = GRID, 64, calibrated(GRID)
+    if hidden == MASKED and _fits_short_ring(config, cohort, releases):
+        grid, ring_bits, releases = SHORT_GRID, 32, calibrated(SHORT_GRID)
     order, budget = filter_budget(releases, privacy.target_delta)
     return RunPlan(
         trust=privacy.trust,
-        secure_aggregation="simulated" if privacy.trust == "aggregate" else "none",
+        secure_aggregation=hidden,
+        key_agreement=privacy.key_agreement if hidden == MASKED else "",
+        ring_bits=ring_bits if hidden == MASKED else 0,
         mode=config.mode,
         cohort=cohort,
-        grid=GRID,
+        grid=grid,
         target_delta=repr(privacy.target_delta),
         target_epsilon=repr(privacy.epsilon),
         order=order,
@@ -68,6 +82,32 @@ def make_plan(config: PlanConfig, catalogue: Catalogue) -> RunPlan:
         roster=dict(config.roster),
         coordinator=config.coordinator,
     )
+
+
+def _secure_aggregation(config: PlanConfig, cohort: Cohort) -> str:
+    """Return how single shares are hidden.
+
+    Raises:
+        ConfigError: it is asked for where it does not fit, or the silos are too few for it.
+    """
+    asked, shared = config.privacy.secure_aggregation, config.privacy.trust == "aggregate"
+    if asked not in ("", MASKED, "simulated"):
+        raise ConfigError(f'{asked=} must be "masked-sum", "simulated" or ""')
+    if not shared:
+        if asked:
+            raise ConfigError(f'secure_aggregation={asked!r} needs privacy.trust = "aggregate"')
+        return "none"
+    if asked != "simulated" and (asked or config.mode == "deploy"):
+        cohort.check_masked()
+        return MASKED
+    return "simulated"
+
+
+def _fits_short_ring(config: PlanConfig, cohort: Cohort, releases: Sequence[PrivacyEvent]) -> bool:
+    """Return whether 32 bits hold the sums even of a silo that has all declared customers."""
+    shrink = GRID // SHORT_GRID
+    tail = max(10 * event.silo_stddev_grid for event in releases) // shrink + 10
+    return config.declared_users * SHORT_GRID + tail < 2**31 // cohort.n_silos
 
 
 def model_terms(name: str, own: Terms, trust: Trust) -> Terms:

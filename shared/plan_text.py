@@ -21,6 +21,8 @@ _PROMISE = (
     "max_silos_per_customer",
     "trust",
     "secure_aggregation",
+    "key_agreement",
+    "ring_bits",
     "target_epsilon",
     "target_delta",
     "order",

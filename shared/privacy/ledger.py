@@ -12,6 +12,7 @@ Rules held here, each by a test:
    only the byte-identical blob may be sent again.
 5. Records hold no customer, no count and no seed.
 6. A refused request is written down as REFUSAL.
+7. Where sums are masked, only masked bytes leave, and one answer per round helps to unmask.
 """
 
 import hashlib
@@ -21,15 +22,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from ..chain.keys import Identity, PublicKey
-from ..chain.notes import Checkpoint, checked_note, is_signed, parse_note
+from ..chain.keys import Identity
+from ..chain.notes import Checkpoint
 from ..chain.store import Chain, is_begun
 from ..errors import BudgetError, LedgerError, RefusalError
 from .events import EVERYBODY, MECHANISM, PrivacyEvent
-from .plan import RunPlan
+from .plan import MASKED, RunPlan
 from .policy import Policy
+from .witnessed import witnessed_head
 
-SCHEMA = 3
+SCHEMA = 4
 MAX_REFUSALS = 10_000
 """Whoever is refused more often is still refused, but no longer fills the disk."""
 
@@ -41,6 +43,7 @@ class Debit:
     """Proof that a release has been paid for. Only `Ledger.debit` makes it.
 
     Attributes:
+        bound: where each number of the sum is cut off, before noise [grid units].
         seq: the DEBIT record's number.
         released: SHA-256 of the blob already released under it, "" if none was.
         used: whether `release` has drawn noise for it; a proof serves once.
@@ -50,6 +53,7 @@ class Debit:
     plan_digest: str
     event: PrivacyEvent
     attempt: int
+    bound: int
     seq: int
     released: str
     used: bool = field(default=False, init=False, compare=False)
@@ -224,21 +228,30 @@ class Ledger:
         except RefusalError as error:
             self.refuse(kind, round_num, attempt, error)
             raise
+        event = PrivacyEvent(**paid["event"])
         return Debit(
             silo_id=self.silo_id,
             plan_digest=paid["plan_digest"],
-            event=PrivacyEvent(**paid["event"]),
+            event=event,
             attempt=attempt,
+            bound=self._plan.sum_bound(event) if self._plan else 0,
             seq=paid["seq"],
             released=done["blob"] if done else "",
         )
 
-    def record_release(self, debit: Debit, blob: bytes, rng: str) -> None:
+    def record_release(self, debit: Debit, blob: bytes, rng: str, masked: str = "") -> None:
         """Write down that `blob`, paid for by `debit`, is about to leave; once per debit.
+
+        Args:
+            debit: its proof.
+            blob: the bytes.
+            rng: where the noise came from.
+            masked: digest of the silos without whose masks the bytes say nothing, "" if none.
 
         Raises:
             BudgetError: another blob was released under this debit.
-            RefusalError: the attempt was closed, or the owner has left, since the debit.
+            RefusalError: the attempt was closed, or the owner has left, since the debit; or the
+                plan asks for masks and there are none.
             LedgerError: this ledger holds no such debit.
         """
         key = _key(debit.event.kind, debit.event.round_num, debit.attempt)
@@ -250,33 +263,34 @@ class Ledger:
             if done is None:
                 self._check_in_force()
                 self._check_open(key)
+                if bool(masked) != (self._agreed().secure_aggregation == MASKED):
+                    raise RefusalError("what would leave is not masked as planned", "unmasked")
                 facts = {"debit_seq": debit.seq, "size_bytes": len(blob), "rng": rng}
+                facts["masked"] = masked
                 done = self._chain.append(
                     {"type": "RELEASE", **self._named(key), **facts, "blob": _sha256(blob)}
                 )
         if done["blob"] != _sha256(blob):
             raise BudgetError("another number was released under this debit already")
 
-    def check_newest(self, note: str) -> None:
-        """Refuse to write anything after a lost record: that would fork the ledger for good.
-
-        Args:
-            note: a head of this ledger, as others have seen it; "" if none is at hand.
+    def record_unmask(
+        self, kind: str, round_num: int, attempt: int, *, survivors: str, answer: bytes
+    ) -> None:
+        """Write down that the one answer is about to leave that helps to unmask a sum.
 
         Raises:
-            RefusalError: this ledger's owner signed a longer one before.
+            RefusalError: another answer was given, or nothing masked was released, before.
         """
-        try:
-            head, _ = parse_note(note)
-            signed = is_signed(note, self._chain.owner)
-        except LedgerError:
-            return
-        if signed and head.size > len(self._chain.bodies):
-            raise RefusalError(
-                f"this ledger once had {head.size} records and has {len(self._chain.bodies)}; "
-                "restore it or take its records back from a peer",
-                "behind",
-            )
+        key = _key(kind, round_num, attempt)
+        facts = {"survivors": survivors, "answer": _sha256(answer)}
+        with self._chain.writing():
+            sent, known = self._find("RELEASE", key), self._find("UNMASK", key)
+            if sent is None or not sent["masked"]:
+                raise RefusalError(f"{kind} of round {round_num} has no masks", "out-of-order")
+            if known is None:
+                known = self._chain.append({"type": "UNMASK", **self._named(key), **facts})
+        if not facts.items() <= known.items():
+            raise RefusalError("another answer was given in this round already", "other-survivors")
 
     def refuse(
         self, kind: str, round_num: int, attempt: int, error: RefusalError, *, failed: int = 0
@@ -298,7 +312,7 @@ class Ledger:
         """Return the body of a debit that rules 2 and 3 allow."""
         plan, now = self._agreed(), datetime.now(UTC)
         event = plan.event_for(key["kind"], key["round_num"])
-        witnessed = self._check_witnessed(plan, witnessed)
+        witnessed = witnessed_head(plan, self.silo_id, self._chain, witnessed)
         cost = plan.cost(event)
         # Attempts may stand in for each other only where the certificate counts them alike.
         planned = sum(plan.cost(other) for other in plan.releases if other.alike == event.alike)
@@ -353,29 +367,6 @@ class Ledger:
                 f"{key['kind']} of round {key['round_num']} failed; it needs a new attempt",
                 "failed-before",
             )
-
-    def _check_witnessed(self, plan: RunPlan, note: str) -> str:
-        """Return the co-signed head that covers all releases, without lines that prove nothing."""
-        if not plan.witnesses:
-            return ""
-        keys = {silo: PublicKey.from_text(text) for silo, text in plan.roster.items()}
-        central = PublicKey.from_text(plan.coordinator)
-        try:
-            mine = keys.pop(self.silo_id)
-            head, clean, signed = checked_note(note, mine, [*keys.values(), central])
-        except (LedgerError, KeyError):
-            raise RefusalError(
-                "no co-signed head of this ledger came along", "not-witnessed"
-            ) from None
-        others = signed - {central.name}
-        released = max((r["seq"] for r in self._chain.of_type("RELEASE")), default=1)
-        sound = head.root == self._chain.root_at(head.size) and head.size >= released
-        if not (sound and central.name in signed and len(others) >= plan.witnesses):
-            raise RefusalError(
-                f"{len(others)} of {plan.witnesses} witnesses co-signed what this ledger released",
-                "not-witnessed",
-            )
-        return clean
 
     def _all(self, kind: str, key: Body) -> list[dict[str, Any]]:
         wanted = self._named(key).items()

@@ -17,7 +17,7 @@ from ..errors import ConfigError, RefusalError
 from . import accountant
 from .events import EVERYBODY, Mechanism, PrivacyEvent, decimal, require_exact_types, sound_order
 
-SCHEMA = 3
+SCHEMA = 4
 GRID = 2**20
 MAX_GRID = 2**24
 SMALL_COHORT = 5
@@ -27,6 +27,9 @@ MAX_STEPS = 1000
 MOST_BY_ATTEMPTS = 1.001
 MAX_EPSILON = 1000
 MAX_RELEASES = 20_000
+MASKED = "masked-sum"
+MASKED_COHORT = range(3, 1001)
+MAX_SUM = 2**62
 
 Trust = Literal["aggregate", "silo"]
 Mode = Literal["simulation", "deploy"]
@@ -37,7 +40,9 @@ _KNOWN_TERMS: Mapping[str, tuple[object, ...]] = {
     "adjacency": ("add-or-remove-one",),
     "max_silos_per_customer": (1,),
     "trust": get_args(Trust),
-    "secure_aggregation": ("simulated", "none"),
+    "secure_aggregation": (MASKED, "simulated", "none"),
+    "key_agreement": ("", "x25519", "x25519-mlkem768"),
+    "ring_bits": (0, 32, 64),
     "mode": get_args(Mode),
 }
 
@@ -68,6 +73,37 @@ class Cohort:
         t_collude = t_collude or min(max(1, n_silos // 10), n_min - 1)
         return cls(n_silos=n_silos, n_min=n_min, t_collude=t_collude)
 
+    @property
+    def threshold(self) -> int:
+        """Silos that must agree on something: no two such groups without a common honest one.
+
+        Two thirds of all, more if more than a third may collude. Source: Bonawitz et al. 2017.
+        """
+        return max(2 * self.n_silos // 3, (self.n_silos + self.t_collude) // 2) + 1
+
+    @property
+    def may_mask(self) -> bool:
+        """Whether masks would hide anything among so many silos."""
+        try:
+            self.check_masked()
+        except ConfigError:
+            return False
+        return True
+
+    def check_masked(self) -> None:
+        """Refuse masks among so few, or so many.
+
+        Raises:
+            ConfigError: they would hide nothing, or are not made for that many silos.
+        """
+        if self.n_silos not in MASKED_COHORT or self.n_min < self.threshold:
+            raise ConfigError(
+                f"masked sums need 3 to 1000 silos of which {self.threshold} remain, "
+                f"not {self.n_min} of {self.n_silos}"
+            )
+        if self.n_min - self.t_collude == 1:
+            raise ConfigError(f"t_collude={self.t_collude} leaves a single honest silo")
+
     def silo_stddev(self, stddev_grid: int, trust: Trust) -> int:
         """Return what each silo adds so that the honest sum has `stddev_grid` [grid units].
 
@@ -89,7 +125,10 @@ class RunPlan:
         unit: whose whole contribution is protected.
         adjacency: neighbouring relation.
         trust: `aggregate` (noise shared by the cohort) or `silo` (each adds all of it).
-        secure_aggregation: `simulated`: sums are still taken in the clear; `none`.
+        secure_aggregation: `masked-sum`: only sums can be read (`shared/secagg`); `simulated`:
+            sums are taken in the clear; `none`.
+        key_agreement: how silos agree on their masks, "" without masks.
+        ring_bits: masked numbers are added modulo 2 to this, 0 without masks.
         mode: `simulation` permits seeded noise and then claims nothing.
         grid: grid units per unit of a customer's clipped contribution.
         target_delta: decimal text [probability].
@@ -121,6 +160,8 @@ class RunPlan:
     max_silos_per_customer: int = 1
     trust: Trust
     secure_aggregation: str
+    key_agreement: str = ""
+    ring_bits: int = 0
     mode: Mode
     cohort: Cohort
     grid: int
@@ -149,12 +190,8 @@ class RunPlan:
                 raise ConfigError(f"{name}={getattr(self, name)!r} must be one of {known}")
         self._check_terms()
         self._check_witnesses()
+        self._check_masks()
         self._check_cost()
-        if self.mode == "deploy" and self.trust == "aggregate":
-            raise ConfigError(
-                "trust='aggregate' needs secure aggregation, which exists only in simulations so "
-                "far; use trust='silo'"
-            )
 
     def _check_terms(self) -> None:
         if len(self.earlier) + len(self.releases) > MAX_RELEASES:
@@ -190,6 +227,21 @@ class RunPlan:
         known = {key.raw for key in (*keys.values(), central)}
         if not len(keys) == self.cohort.n_silos == len(known) - 1:
             raise ConfigError(f"the roster needs {self.cohort.n_silos} silos with their own keys")
+
+    def _check_masks(self) -> None:
+        """Refuse masks that would hide nothing, and a shared noise that nothing hides."""
+        if self.secure_aggregation != MASKED:
+            if self.mode == "deploy" and self.trust == "aggregate":
+                raise ConfigError("trust='aggregate' needs secure_aggregation='masked-sum'")
+            if self.key_agreement or self.ring_bits:
+                raise ConfigError("key_agreement and ring_bits belong to masked sums only")
+            return
+        if self.trust != "aggregate" or not (self.key_agreement and self.ring_bits and self.roster):
+            raise ConfigError("masked sums need trust='aggregate', key_agreement, ring and roster")
+        self.cohort.check_masked()
+        for event in self.releases:
+            if self.sum_bound(event) < event.sens_grid:
+                raise ConfigError(f"{event.kind} does not fit into a ring of {self.ring_bits} bits")
 
     def _check_noise(self, event: PrivacyEvent) -> None:
         if event.sens_grid != self.grid or not 0 < self.grid <= MAX_GRID:
@@ -236,6 +288,17 @@ class RunPlan:
             if (event.kind, event.round_num) == (kind, round_num):
                 return event
         raise RefusalError(f"the plan has no release {kind!r} in round {round_num}", "not-in-plan")
+
+    def sum_bound(self, event: PrivacyEvent) -> int:
+        """Return where a silo cuts off each number of its sum, before noise [grid units].
+
+        Formal guarantee: the noisy sums of all silos cannot wrap around the ring, because noise
+        reaches at most 9.5 stddev (`noise`); cutting off moves no two sums apart.
+        """
+        if not self.ring_bits:
+            return MAX_SUM // self.cohort.n_silos
+        tail = (19 * event.silo_stddev_grid + 1) // 2
+        return (1 << (self.ring_bits - 1)) // self.cohort.n_silos - tail - 2
 
     def allows(self, today: date) -> bool:
         """Return whether anything may still be debited on this day."""

@@ -119,7 +119,8 @@ def _noisy(total: ClippedSum, debit: Debit, noise: NoiseStream) -> NDArray[np.in
         if sample.used:
             raise RefusalError(f"{event.kind} was computed from a sample that has served before")
         object.__setattr__(sample, "used", True)
-    return np.asarray(total.values + noise.gaussian(event.dim, event.silo_stddev_grid))
+    kept = np.clip(total.values, -debit.bound, debit.bound)
+    return np.asarray(kept + noise.gaussian(event.dim, event.silo_stddev_grid))
 
 
 def _update(debit: Debit, values: NDArray[np.int64]) -> PrivateUpdate:

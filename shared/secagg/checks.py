@@ -1,0 +1,231 @@
+"""What both ends hold every message against: the plan's terms and the pinned identities.
+
+A refusal names what was wrong in one word (`RefusalError.code`), as the ledger writes it down.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+from ..chain.keys import PublicKey
+from ..errors import RefusalError
+from ..privacy.plan import Cohort, RunPlan
+from .graph import neighbours, share_threshold
+from .keys import KEM_KEY, KEY, verified
+from .messages import (
+    Certificate,
+    Hello,
+    Roster,
+    Survivors,
+    Task,
+    participants_digest,
+    read_roster,
+    signed,
+)
+
+LIFETIME_S = 24 * 3600
+"""A task lives for a day at most: then its secrets are of no use to anybody."""
+SLACK_S = 300
+"""How far clocks may be apart."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """What a plan says about its masked sums.
+
+    Attributes:
+        identities: (silo id, pinned public key) of all silos.
+        hybrid: whether ML-KEM-768 stands beside X25519.
+    """
+
+    plan_digest: str
+    cohort: Cohort
+    identities: tuple[tuple[str, PublicKey], ...]
+    hybrid: bool
+    ring_bits: int
+
+    @classmethod
+    def of_plan(cls, plan: RunPlan) -> "Terms":
+        """Return the terms of a plan with masked sums."""
+        keys = ((silo, PublicKey.from_text(text)) for silo, text in sorted(plan.roster.items()))
+        return cls(
+            plan_digest=plan.digest,
+            cohort=plan.cohort,
+            identities=tuple(keys),
+            hybrid=plan.key_agreement == "x25519-mlkem768",
+            ring_bits=plan.ring_bits,
+        )
+
+    @cached_property
+    def by_silo(self) -> Mapping[str, PublicKey]:
+        """Silo id -> pinned public key."""
+        return dict(self.identities)
+
+    @cached_property
+    def share_threshold(self) -> int:
+        """Shares that give a seed back."""
+        return share_threshold(self.cohort)
+
+    def graph(self, roster: Roster) -> Mapping[str, frozenset[str]]:
+        """Return everybody's neighbours."""
+        return neighbours(tuple(roster.by_silo), self.cohort, roster.digest)
+
+    def holders(self, roster: Roster, silo_id: str) -> tuple[str, ...]:
+        """Return who holds shares of a silo's seeds, in the order of their places."""
+        return tuple(sorted({*self.graph(roster)[silo_id], silo_id}))
+
+    def require_signed(self, silo_id: str, signature: bytes, message: bytes) -> None:
+        """Refuse what the pinned identity of `silo_id` has not signed.
+
+        Raises:
+            RefusalError: the silo is not in the plan, or the signature is another's.
+        """
+        key = self.by_silo.get(silo_id)
+        if key is None:
+            raise RefusalError(f"{silo_id!r:.80} is not in the plan's roster", "unknown-silo")
+        if not verified(key, signature, message):
+            raise RefusalError(f"{silo_id} did not sign this with its pinned key", "bad-signature")
+
+
+def check_task(task: Task, terms: Terms, now: int) -> None:
+    """Refuse a task of another plan, or out of its time.
+
+    Raises:
+        RefusalError: saying which.
+    """
+    if task.plan_digest != terms.plan_digest:
+        raise RefusalError("the task is about another plan", "other-plan")
+    require_in_time(task, now)
+    if task.expires > now + LIFETIME_S + SLACK_S:
+        raise RefusalError("a task may live for a day at most", "late")
+
+
+def require_in_time(task: Task, now: int) -> None:
+    """Refuse whatever comes after the task has ended.
+
+    Raises:
+        RefusalError: it has.
+    """
+    if now > task.expires:
+        raise RefusalError(f"{task.kind} of round {task.round_num} has ended long ago", "late")
+
+
+def check_hello(hello: Hello, task: Task, terms: Terms) -> None:
+    """Refuse a hello for another task, unsigned, or with keys of the wrong make.
+
+    Raises:
+        RefusalError: saying which.
+    """
+    if hello.task != task:
+        raise RefusalError(f"{hello.silo_id} said hello for another task", "other-request")
+    terms.require_signed(hello.silo_id, hello.signature, hello.signed_bytes())
+    kem = KEM_KEY if terms.hybrid else 0
+    sizes = [len(part) for part in (hello.mask_key, hello.share_key, hello.commitment)]
+    if sizes != [KEY, KEY, KEY] or [len(hello.mask_kem), len(hello.share_kem)] != [kem, kem]:
+        raise RefusalError(f"the keys of {hello.silo_id} are not what the plan says", "bad-key")
+
+
+@lru_cache(maxsize=8)
+def checked_roster(blob: bytes, task: Task, terms: Terms) -> Roster:
+    """Return the roster in `blob`; silos of one process check it once.
+
+    Raises:
+        CodecError: it is malformed.
+        RefusalError: a hello does not hold, two are alike, or they are too few.
+    """
+    roster = read_roster(blob)
+    for hello in roster.hellos:
+        check_hello(hello, task, terms)
+    silos = [hello.silo_id for hello in roster.hellos]
+    if silos != sorted(set(silos)):
+        raise RefusalError("the roster names a silo twice or is out of order", "other-roster")
+    require_quorum(len(silos), terms)
+    keys = [key for h in roster.hellos for key in (h.mask_key, h.share_key)]
+    if len(set(keys)) < len(keys):
+        raise RefusalError("two public keys of the roster are the same", "duplicate-key")
+    return roster
+
+
+def require_quorum(n: int, terms: Terms) -> None:
+    """Refuse to go on with fewer silos than the plan's noise and threshold need.
+
+    Raises:
+        RefusalError: they are too few.
+    """
+    least = max(terms.cohort.n_min, terms.cohort.threshold)
+    if n < least:
+        raise RefusalError(f"{n} silos are too few, the plan needs {least}", "too-few")
+
+
+def require_neighbours(present: frozenset[str], roster: Roster, silo_id: str, terms: Terms) -> None:
+    """Refuse to stand among neighbours of whom too few are there.
+
+    Raises:
+        RefusalError: fewer than can give the silo's seeds back.
+    """
+    if len(present & {*terms.holders(roster, silo_id)}) < terms.share_threshold:
+        raise RefusalError(f"too few neighbours of {silo_id} take part", "too-few")
+
+
+def agreement(task: Task, roster: str, silo_id: str) -> bytes:
+    """Return what a silo signs to agree to a roster's digest."""
+    return signed("agree", task.digest.encode(), roster.encode(), silo_id.encode())
+
+
+def checked_participants(
+    signatures: Mapping[str, bytes], task: Task, roster: Roster, terms: Terms
+) -> tuple[str, ...]:
+    """Return who takes part, proved by signatures over this very roster.
+
+    Raises:
+        RefusalError: somebody is not in it or did not sign it, or they are too few.
+    """
+    for silo_id, signature in signatures.items():
+        if silo_id not in roster.by_silo:
+            raise RefusalError(f"{silo_id!r:.80} is not in the roster", "unknown-silo")
+        terms.require_signed(silo_id, signature, agreement(task, roster.digest, silo_id))
+    require_quorum(len(signatures), terms)
+    return tuple(sorted(signatures))
+
+
+def check_survivors(
+    survivors: Survivors, roster: str, participants: tuple[str, ...], terms: Terms
+) -> None:
+    """Refuse survivors of another roster, or who never took part, or too few.
+
+    Raises:
+        RefusalError: saying which.
+    """
+    wanted = roster, participants_digest(roster, participants)
+    if (survivors.roster, survivors.participants) != wanted:
+        raise RefusalError("these are survivors of another round", "other-roster")
+    silos = survivors.silos
+    if list(silos) != sorted(set(silos)) or not set(silos) <= set(participants):
+        raise RefusalError("survivors must be participants, each once, in order", "unknown-silo")
+    require_quorum(len(silos), terms)
+
+
+def confirmation(task: Task, survivors: Survivors) -> bytes:
+    """Return what a silo signs to agree to survivors."""
+    return signed("confirm", task.digest.encode(), survivors.digest.encode())
+
+
+def check_certificate(certificate: Certificate, task: Task, terms: Terms) -> None:
+    """Refuse survivors that too few of them have agreed to.
+
+    Two different certificates would need a silo that signed both: more than may collude.
+
+    Raises:
+        RefusalError: a signature is not a survivor's, or they are too few.
+    """
+    survivors, signatures = certificate.survivors, certificate.confirmations
+    message = confirmation(task, survivors)
+    for silo_id, signature in signatures.items():
+        if silo_id not in survivors.silos:
+            raise RefusalError(f"{silo_id!r:.80} is no survivor", "unknown-silo")
+        terms.require_signed(silo_id, signature, message)
+    if len(signatures) < terms.cohort.threshold:
+        raise RefusalError(
+            f"{len(signatures)} silos confirmed the survivors, {terms.cohort.threshold} must",
+            "too-few",
+        )

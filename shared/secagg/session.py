@@ -1,0 +1,296 @@
+"""One silo's side of a masked sum: each step takes a session and gives the next one.
+
+Nothing here reads a clock, a file or a socket; time comes in as `now`, and whoever calls keeps
+the session (`Session.to_bytes`) between the steps. What holds for every input:
+
+1. A session has one task, one roster, one set of participants, one of survivors, one answer.
+2. It goes on only with at least `n_min` silos, all proved by their pinned identities to have
+   agreed to the same roster: the same task, keys and model.
+3. Its masks depend on all of that. Silos that were told different things share no mask.
+4. It gives either the share of a silo's own mask, if that one survived, or of its mask keys, if
+   not; and only for survivors to which at least `threshold` silos have agreed.
+5. After its answer its secrets are gone.
+
+Source: Bonawitz et al. 2017, with the consistency check of its active variant.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from ..chain.keys import Identity
+from ..errors import RefusalError
+from .checks import (
+    Terms,
+    agreement,
+    check_certificate,
+    check_survivors,
+    check_task,
+    checked_participants,
+    checked_roster,
+    confirmation,
+    require_in_time,
+    require_neighbours,
+)
+from .keys import KeyPair, Secrets, mask_keys, share_keys
+from .messages import (
+    Certificate,
+    Confirmation,
+    Delivery,
+    Hello,
+    Message,
+    Roster,
+    Shares,
+    Survivors,
+    Task,
+    Unmasking,
+    participants_digest,
+)
+from .parcels import (
+    PairSecrets,
+    Route,
+    pack,
+    pair_key,
+    post_quantum_secret,
+    self_key,
+    unpack,
+    unpack_mask_secret,
+)
+from .sharing import split
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session(Message):
+    """What a silo knows of one masked sum between its steps.
+
+    Attributes:
+        hello: what it said; names the task and the silo.
+        secrets: what it drew; seeds are empty once they are wiped.
+        roster: the bytes of the roster that it agreed to, empty before.
+        participants: who takes part, empty before it was told.
+        mask_shares: neighbour -> share of that one's mask seed.
+        self_shares: neighbour -> share of that one's self seed.
+        survivors: that it confirmed, empty before.
+    """
+
+    hello: Hello
+    secrets: Secrets
+    roster: bytes = b""
+    participants: tuple[str, ...] = ()
+    mask_shares: Mapping[str, bytes]
+    self_shares: Mapping[str, bytes]
+    survivors: tuple[str, ...] = ()
+
+    @property
+    def task(self) -> Task:
+        """What is summed."""
+        return self.hello.task
+
+    @property
+    def silo_id(self) -> str:
+        """Whose session it is."""
+        return self.hello.silo_id
+
+    @property
+    def wiped(self) -> bool:
+        """Whether its secrets are gone."""
+        return not self.secrets.mask_seed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Masks:
+    """Keystreams that go over a silo's numbers.
+
+    Attributes:
+        keys: (key, +1 to add or -1 to subtract), each for this one sum only.
+        participants: digest of the silos among whom they cancel.
+    """
+
+    keys: tuple[tuple[bytes, int], ...]
+    participants: str
+
+
+def begin(task: Task, terms: Terms, silo_id: str, identity: Identity, now: int) -> Session:
+    """Return a session with fresh keys for `task`.
+
+    Raises:
+        RefusalError: the task is about another plan, or not of now.
+    """
+    check_task(task, terms, now)
+    secrets = Secrets.fresh(hybrid=terms.hybrid)
+    mask_key, mask_kem = mask_keys(secrets.mask_seed, hybrid=terms.hybrid).public()
+    share_key, share_kem = share_keys(secrets).public()
+    hello = Hello(
+        task=task,
+        silo_id=silo_id,
+        mask_key=mask_key,
+        share_key=share_key,
+        mask_kem=mask_kem,
+        share_kem=share_kem,
+        commitment=secrets.commitment,
+        signature=b"",
+    )
+    signature = identity.sign(hello.signed_bytes())
+    hello = replace(hello, signature=signature)
+    return Session(hello=hello, secrets=secrets, mask_shares={}, self_shares={})
+
+
+def share(
+    session: Session, blob: bytes, terms: Terms, identity: Identity, now: int
+) -> tuple[Session, Shares]:
+    """Agree to the roster in `blob` and share the session's seeds among the neighbours.
+
+    Raises:
+        CodecError: it is malformed.
+        RefusalError: it is not sound, names other keys for this silo, or another was agreed to.
+    """
+    _require(session, now, not session.roster, "a roster was agreed to before", "other-roster")
+    roster = checked_roster(blob, session.task, terms)
+    if roster.by_silo.get(session.silo_id) != session.hello:
+        raise RefusalError("the roster has other keys for this silo", "other-roster")
+    secrets, holders = session.secrets, terms.holders(roster, session.silo_id)
+    threshold = terms.share_threshold
+    of_mask, of_self = (
+        split(seed, threshold, len(holders)) for seed in (secrets.mask_seed, secrets.self_seed)
+    )
+    shares = {
+        silo: PairSecrets(mask_share=mask, self_share=own)
+        for silo, mask, own in zip(holders, of_mask, of_self, strict=True)
+    }
+    keys = share_keys(secrets)
+    parcels = {
+        silo: pack(_route(session, roster, silo), keys, secrets.mask_seed, shares[silo])
+        for silo in holders
+        if silo != session.silo_id
+    }
+    signature = identity.sign(agreement(session.task, roster.digest, session.silo_id))
+    said = Shares(
+        silo_id=session.silo_id, roster=roster.digest, parcels=parcels, signature=signature
+    )
+    return replace(session, roster=blob), said
+
+
+def deliver(session: Session, delivery: Delivery, terms: Terms, now: int) -> tuple[Session, Masks]:
+    """Take the neighbours' shares and return this silo's masks among the participants.
+
+    A parcel that nobody can open is as good as none: its sender has one holder less.
+
+    Raises:
+        RefusalError: somebody has not signed the roster, too few take part, this silo does not,
+            or it was told of other participants before.
+    """
+    _require(session, now, bool(session.roster), "no roster was agreed to", "out-of-order")
+    roster = checked_roster(session.roster, session.task, terms)
+    participants = checked_participants(delivery.participants, session.task, roster, terms)
+    if session.silo_id not in participants:
+        raise RefusalError("this silo is not among the participants", "not-a-survivor")
+    if session.participants not in ((), participants):
+        raise RefusalError("there were other participants before", "other-roster")
+    require_neighbours(frozenset(participants), roster, session.silo_id, terms)
+    keys, told = share_keys(session.secrets), {}
+    for silo in _peers(session, roster, participants, terms):
+        route = _route(session, roster, silo, back=True)
+        told[silo] = unpack(route, keys, delivery.parcels.get(silo, b""))
+    sound = {silo: shares for silo, shares in told.items() if shares}
+    session = replace(
+        session,
+        participants=participants,
+        mask_shares={silo: shares.mask_share for silo, shares in sound.items()},
+        self_shares={silo: shares.self_share for silo, shares in sound.items()},
+    )
+    return session, _masks(session, roster, delivery, terms)
+
+
+def confirm(
+    session: Session, survivors: Survivors, terms: Terms, identity: Identity, now: int
+) -> tuple[Session, Confirmation]:
+    """Agree to the survivors.
+
+    Raises:
+        RefusalError: they are not of this round, too few, without this silo, or others were
+            agreed to before.
+    """
+    ready = bool(session.participants)
+    _require(session, now, ready, "nobody was told to take part", "out-of-order")
+    roster = checked_roster(session.roster, session.task, terms)
+    check_survivors(survivors, roster.digest, session.participants, terms)
+    if session.silo_id not in survivors.silos:
+        raise RefusalError("this silo's numbers are not in the sum", "not-a-survivor")
+    if session.survivors not in ((), survivors.silos):
+        raise RefusalError("other survivors were confirmed before", "other-survivors")
+    require_neighbours(frozenset(survivors.silos), roster, session.silo_id, terms)
+    signature = identity.sign(confirmation(session.task, survivors))
+    said = Confirmation(silo_id=session.silo_id, signature=signature)
+    return replace(session, survivors=survivors.silos), said
+
+
+def unmask(
+    session: Session, certificate: Certificate, terms: Terms, now: int
+) -> tuple[Session, Unmasking]:
+    """Give the one answer, and forget all secrets.
+
+    Raises:
+        RefusalError: the survivors are not those that were confirmed, or too few agreed to them.
+    """
+    _require(session, now, bool(session.survivors), "no survivors were confirmed", "out-of-order")
+    roster = checked_roster(session.roster, session.task, terms)
+    check_survivors(certificate.survivors, roster.digest, session.participants, terms)
+    if certificate.survivors.silos != session.survivors:
+        raise RefusalError("other survivors were confirmed before", "other-survivors")
+    check_certificate(certificate, session.task, terms)
+    alive = frozenset(session.survivors)
+    said = Unmasking(
+        silo_id=session.silo_id,
+        self_seed=session.secrets.self_seed,
+        self_shares={silo: part for silo, part in session.self_shares.items() if silo in alive},
+        mask_shares={silo: part for silo, part in session.mask_shares.items() if silo not in alive},
+    )
+    return wipe(session), said
+
+
+def wipe(session: Session) -> Session:
+    """Return the session without a secret: what is left only tells which round it was."""
+    secrets = replace(session.secrets, mask_seed=b"", self_seed=b"", share_seed=b"")
+    return replace(session, secrets=secrets, mask_shares={}, self_shares={})
+
+
+def _require(session: Session, now: int, holds: bool, otherwise: str, code: str) -> None:
+    require_in_time(session.task, now)
+    if session.wiped:
+        raise RefusalError("this round has been answered and its secrets are gone", "no-session")
+    if not holds:
+        raise RefusalError(otherwise, code)
+
+
+def _route(session: Session, roster: Roster, other: str, *, back: bool = False) -> Route:
+    sender, receiver = (other, session.silo_id) if back else (session.silo_id, other)
+    return Route(task=session.task, roster=roster, sender=sender, receiver=receiver)
+
+
+def _peers(
+    session: Session, roster: Roster, participants: tuple[str, ...], terms: Terms
+) -> list[str]:
+    return sorted(terms.graph(roster)[session.silo_id] & frozenset(participants))
+
+
+def _masks(session: Session, roster: Roster, delivery: Delivery, terms: Terms) -> Masks:
+    """Return the masks with every peer, and the silo's own."""
+    me, task, secrets = session.silo_id, session.task, session.secrets
+    keys = mask_keys(secrets.mask_seed, hybrid=terms.hybrid)
+    digest = participants_digest(roster.digest, session.participants)
+    own = self_key(task, roster.digest, me, secrets.self_seed, digest)
+    chosen = [(own, 1)]
+    for peer in _peers(session, roster, session.participants, terms):
+        route = _route(session, roster, peer, back=peer < me)
+        extra = b""
+        if terms.hybrid:
+            extra = _post_quantum(route, me, secrets.mask_seed, keys, delivery)
+        chosen.append((pair_key(route, keys, peer, digest, extra), 1 if me < peer else -1))
+    return Masks(keys=tuple(chosen), participants=digest)
+
+
+def _post_quantum(
+    route: Route, me: str, mask_seed: bytes, keys: KeyPair, delivery: Delivery
+) -> bytes:
+    if me == route.sender:
+        return post_quantum_secret(route, mask_seed)
+    return unpack_mask_secret(route, keys, delivery.parcels.get(route.sender, b""))

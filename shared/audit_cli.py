@@ -250,6 +250,8 @@ def _summary(body: dict[str, Any]) -> str:
         "cost",
         "left",
         "debit_seq",
+        "masked",
+        "survivors",
         "rng",
         "code",
         "reason",

@@ -92,6 +92,12 @@ def with_roster(n_silos=10, **changes):
     }
 
 
+def masked(n_silos=10, **changes):
+    """Return changes that make a plan of shared noise one of masked sums."""
+    masks = {"secure_aggregation": "masked-sum", "key_agreement": "x25519", "ring_bits": 64}
+    return {**with_roster(n_silos, witnesses=0), **masks, **changes}
+
+
 def _once(kind, share, dim):
     return Statistic(kind=kind, share=share, dim=dim)
 
@@ -171,3 +177,8 @@ def make_owner():
 @pytest.fixture(scope="session")
 def make_roster():
     return with_roster
+
+
+@pytest.fixture(scope="session")
+def make_masked():
+    return masked

@@ -12,7 +12,7 @@ SERVER, HONEST, CLEAR = "server", "all_honest", "clear_shares"
 WHO = {
     SERVER: "the server and the planned number of colluding silos look on",
     HONEST: "nobody colludes: only the sum of all silos is seen",
-    CLEAR: "secure aggregation broke: every silo's share is seen alone",
+    CLEAR: "secure aggregation broke (or was simulated): each silo's share is seen alone",
 }
 MOST_SILOS = 5
 

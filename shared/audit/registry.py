@@ -26,6 +26,9 @@ def registry_entry(facts: Mapping[str, Any]) -> dict[str, Any]:
         },
         "unit": f"{plan['unit']}, {plan['adjacency']}: all rows of a customer at one silo",
         "model": f"federated, trust={plan['trust']}, {plan['cohort']['n_silos']} silos",
+        "secure_aggregation": {
+            name: plan[name] for name in ("secure_aggregation", "key_agreement", "ring_bits")
+        },
         "mechanism": "Gaussian, rounded to integers; noise over sensitivity "
         + ", ".join(map(str, plan["noise"])),
         "data_domain": plan["public"],

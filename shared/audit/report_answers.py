@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .losses import SERVER, WHO
+from .report_trust import NOT_MASKED, is_masked, seen_in_words, trust_answers
 
 Facts = Mapping[str, Any]
 
@@ -39,7 +40,7 @@ def plain_words(facts: Facts) -> dict[str, Any]:
         "verdict": verdict,
         "sections": [
             ["What is promised, and to whom", list(_promised(facts))],
-            ["What is not covered", list(NOT_COVERED)],
+            ["What is not covered", list(_not_covered(facts))],
             ["What was found", list(_found(facts))],
             ["What to do", list(_advice(facts))],
         ],
@@ -65,9 +66,13 @@ def _promised(facts: Facts) -> Iterator[str]:
         more = [f"{k} silos {by_silos[k]:.2f}" for k in (2, 3) if by_silos.get(k)]
         if more:
             yield f"A customer of several silos is protected less: epsilon in {', '.join(more)}."
-        clear = plan["epsilons"]["clear_shares"]
-        if clear and clear > worst * 1.001:
-            yield f"Were the silos' masking broken, epsilon would be {clear:.2f}."
+        yield from seen_in_words(plan)
+
+
+def _not_covered(facts: Facts) -> Iterator[str]:
+    yield from NOT_COVERED
+    if any(map(is_masked, facts["plans"])):
+        yield from NOT_MASKED
 
 
 def _found(facts: Facts) -> Iterator[str]:
@@ -198,12 +203,14 @@ def _learning(facts: Facts) -> Iterator[str]:
 
 def _trust(facts: Facts) -> Iterator[str]:
     for plan in facts["plans"]:
-        cohort = plan["cohort"]
-        yield (
-            f"Noise is added by trust={plan['trust']}, secure aggregation "
-            f"{plan['secure_aggregation']}; {cohort['n_silos']} silos, {cohort['n_min']} must "
-            f"stay, {cohort['t_collude']} may collude. Queries are fixed in the plan."
-        )
+        yield from trust_answers(plan)
+    for ledger in facts["ledgers"]:
+        if ledger["masked"]:
+            yield (
+                f"{ledger['silo']}: {ledger['masked']} of {ledger['counts']['RELEASE']} sums left "
+                f"masked; it helped to unmask {ledger['counts'].get('UNMASK', 0)} sums of all "
+                "silos, each at most once."
+            )
 
 
 def _implementation(facts: Facts) -> Iterator[str]:

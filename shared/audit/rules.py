@@ -24,11 +24,13 @@ from .formats import (
     read_time,
     unbase64,
 )
-from .plans import LEAST_ORDER, MOST_ORDER, Plan, earlier_problems, plan_problems, read_plan
+from .masks import masked_release, unmask
+from .plans import LEAST_ORDER, MOST_ORDER, Plan, read_plan
+from .promises import earlier_problems, plan_problems
 from .reading import Record
 from .state import LedgerState
 
-SCHEMA = 3
+SCHEMA = 4
 SLACK = timedelta(minutes=5)
 CLAIMS = {True: "none (simulation)", False: "as planned"}
 GOOD_RNG, SEEDED_RNG = "getrandom chacha20", "seeded chacha20: no claim"
@@ -54,8 +56,12 @@ _FIELDS: Mapping[str, Mapping[str, type]] = {
         "event": dict,
     },
     "RELEASE": {
-        **dict.fromkeys(("kind", "plan_digest", "blob", "rng"), str),
+        **dict.fromkeys(("kind", "plan_digest", "blob", "rng", "masked"), str),
         **dict.fromkeys(("round_num", "attempt", "debit_seq", "size_bytes"), int),
+    },
+    "UNMASK": {
+        **dict.fromkeys(("kind", "plan_digest", "survivors", "answer"), str),
+        **dict.fromkeys(("round_num", "attempt"), int),
     },
     "REFUSAL": {
         **dict.fromkeys(("kind", "plan_digest", "code", "reason"), str),
@@ -303,7 +309,8 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "GENESIS": (genesis,),
     "POLICY": (policy,),
     "PLAN": (plan_text, plan_terms),
-    "RELEASE": (release, release_noise),
+    "RELEASE": (release, release_noise, masked_release),
+    "UNMASK": (unmask,),
     "REFUSAL": (refusal,),
     "ERASURE": (erasure,),
     "AUDIT": (audit,),

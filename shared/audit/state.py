@@ -145,6 +145,11 @@ class LedgerState:
     released: dict[int, int] = field(default_factory=dict)
     blobs: dict[str, int] = field(default_factory=dict)
     failed: dict[tuple[str, str, int, int], int] = field(default_factory=dict)
+    masked: dict[tuple[str, str, int, int], str] = field(default_factory=dict)
+    """Plan, statistic, round and attempt -> digest of the silos whose masks hid it."""
+    participants: dict[str, int] = field(default_factory=dict)
+    unmasked: dict[tuple[str, str, int, int], str] = field(default_factory=dict)
+    """Likewise -> digest of the silos whose sum this one helped to unmask."""
     last_release: int = 0
     cosigned: list[tuple[int, str, int, bytes]] = field(default_factory=list)
     last_cosigned: dict[str, tuple[int, bytes]] = field(default_factory=dict)

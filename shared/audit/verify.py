@@ -6,11 +6,14 @@ from itertools import combinations
 from pathlib import Path
 
 from .debits import DEBIT_RULES
-from .formats import Note, origin_of, read_key, read_time, unreadable
-from .plans import Plan, plan_problems, read_plan
+from .formats import Note, unreadable
+from .masks import split_rounds
+from .plans import Plan
+from .promises import plan_problems
 from .reading import Record, read_ledger, read_notes, witness_files
 from .rules import CHAIN_RULES, RULES, Problem, Rule
-from .state import ERROR, WARNING, Backing, Finding, Findings, LedgerState, Paid
+from .state import ERROR, WARNING, Backing, Finding, Findings, LedgerState
+from .taking import seq_of, take
 from .witnesses import (
     Copy,
     check_absent,
@@ -21,8 +24,6 @@ from .witnesses import (
     cosign,
     note_backings,
     read_copy,
-    read_heads,
-    witnessed_backings,
 )
 
 Tell = Callable[[str, int], None]
@@ -33,7 +34,10 @@ ALL_RULES: Mapping[str, tuple[Rule, ...]] = {
     "DEBIT": DEBIT_RULES,
     "COSIGN": (cosign,),
 }
-_WARNINGS = {"reused-blob", "cosigned-later", "absent-ledger", "torn-copy", "later-plan"}
+_WARNINGS = {
+    *("reused-blob", "reused-masks", "split-round", "later-plan"),
+    *("cosigned-later", "absent-ledger", "torn-copy"),
+}
 _EVERY = 500
 _BEYOND = (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError)
 """What numbers and shapes that no rule foresaw may raise: such a ledger cannot be judged."""
@@ -114,7 +118,7 @@ def read_through(records: Iterable[Record], state: LedgerState, tell: Tell) -> I
         except _BEYOND as error:
             place = f"record {record.place}"
             raise unreadable(state.name, place, f"{type(error).__name__}: {error}") from None
-        yield from _as_findings(problems, state.name, _seq(record))
+        yield from _as_findings(problems, state.name, seq_of(record))
         if number % _EVERY == 0:
             tell(state.name, number)
     tell(state.name, number)
@@ -132,135 +136,9 @@ def judge(record: Record, state: LedgerState) -> Iterator[Problem]:
             yield from rule(record, state)
 
 
-def _seq(record: Record) -> int:
-    number = record.body.get("seq")
-    return number if type(number) is int else record.place
-
-
 def _as_findings(problems: Iterable[Problem], ledger: str, seq: int = 0) -> Iterator[Finding]:
     for code, text in problems:
         yield Finding(code, WARNING if code in _WARNINGS else ERROR, ledger, seq, text)
-
-
-def take(record: Record, state: LedgerState, *, sound: bool) -> None:
-    """Remember a record, as it says it is."""
-    state.seq = _seq(record)
-    state.head = state.hashes[state.seq] = record.hash
-    kind = str(record.body.get("type"))
-    state.counts[kind] += 1
-    if not sound:
-        return
-    time = read_time(record.body["ts"])
-    state.first = state.first or time
-    state.newest = max(state.newest or time, time)
-    if kind in _TAKERS:
-        _TAKERS[kind](record, state)
-
-
-def _take_genesis(record: Record, state: LedgerState) -> None:
-    if not state.silo_id:
-        state.silo_id = record.body["silo_id"]
-        state.origin = origin_of(state.silo_id)
-        _take_key(record, state)
-
-
-def _take_key(record: Record, state: LedgerState) -> None:
-    try:
-        state.keys.append((state.seq, read_key(record.body["key"])))
-    except ValueError:
-        return
-
-
-def _take_policy(record: Record, state: LedgerState) -> None:
-    if not list(ALL_RULES["POLICY"][0](record, state)):
-        state.policy = record.body
-
-
-def _take_plan(record: Record, state: LedgerState) -> None:
-    body = record.body
-    digest = body["plan_digest"]
-    if digest not in state.plans:
-        try:
-            plan = read_plan(body["plan"])
-        except (ValueError, ArithmeticError, TypeError, KeyError, AttributeError):
-            return
-        if plan.digest == digest:
-            state.plans[digest] = plan
-    state.approvals.append((state.seq, read_time(body["ts"]), digest, body["approved"]))
-    if body["approved"]:
-        state.current = digest
-    elif digest == state.current:
-        state.current = ""
-
-
-def _take_debit(record: Record, state: LedgerState) -> None:
-    body = record.body
-    paid = Paid(
-        seq=state.seq,
-        time=read_time(body["ts"]),
-        plan_digest=body["plan_digest"],
-        kind=body["kind"],
-        round_num=body["round_num"],
-        attempt=body["attempt"],
-        cost=body["cost"],
-        left=body["left"],
-    )
-    state.debits[state.seq] = paid
-    state.paid.setdefault(paid.key, paid.seq)
-    state.spent[paid.plan_digest] += paid.cost
-    plan = state.plans.get(paid.plan_digest)
-    planned = plan.releases.get((paid.kind, paid.round_num)) if plan else None
-    if planned is not None:
-        state.window.pay(paid.time, planned)
-        state.spent_alike[paid.plan_digest, planned.alike] += paid.cost
-    if body["witnessed"]:
-        backings = witnessed_backings(record, state)
-        newest = {backing.witness: backing for backing in (*state.backings, *backings)}
-        state.backings = list(newest.values())
-
-
-def _take_release(record: Record, state: LedgerState) -> None:
-    state.released.setdefault(record.body["debit_seq"], state.seq)
-    state.blobs.setdefault(record.body["blob"], state.seq)
-    state.rngs[record.body["rng"]] += 1
-    state.last_release = state.seq
-
-
-def _take_refusal(record: Record, state: LedgerState) -> None:
-    body = record.body
-    state.refusals[body["code"]] += 1
-    if body["failed"]:
-        key = body["plan_digest"], body["kind"], body["round_num"], body["attempt"]
-        state.failed.setdefault(key, state.seq)
-
-
-def _take_cosign(record: Record, state: LedgerState) -> None:
-    heads = list(read_heads(record.body["heads"]))
-    state.cosigned += [(state.seq, origin, size, root) for origin, size, root in heads]
-    state.last_cosigned.update({origin: (size, root) for origin, size, root in heads})
-
-
-def _take_erasure(record: Record, state: LedgerState) -> None:
-    state.erasures.append((read_time(record.body["ts"]), record.body["count"]))
-
-
-def _take_audit(record: Record, state: LedgerState) -> None:
-    body = record.body
-    state.audits.append((read_time(body["ts"]), body["verdict"], body["by"]))
-
-
-_TAKERS: Mapping[str, Callable[[Record, LedgerState], None]] = {
-    "GENESIS": _take_genesis,
-    "KEYROT": _take_key,
-    "POLICY": _take_policy,
-    "PLAN": _take_plan,
-    "DEBIT": _take_debit,
-    "RELEASE": _take_release,
-    "REFUSAL": _take_refusal,
-    "COSIGN": _take_cosign,
-    "ERASURE": _take_erasure,
-    "AUDIT": _take_audit,
-}
 
 
 def _at_the_end(state: LedgerState) -> Iterator[Finding]:
@@ -302,6 +180,7 @@ def _agreement(one: LedgerState, other: LedgerState) -> Iterator[Problem]:
         yield "other-plan", f"no plan of it was approved in {one.name} as well"
     elif one.current and other.current and one.current != other.current:
         yield "later-plan", f"its latest plan is not the one of {one.name}"
+    yield from split_rounds(one, other)
 
 
 def _cosigned(witness: LedgerState, state: LedgerState) -> Iterator[Problem]:

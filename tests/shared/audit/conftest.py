@@ -104,12 +104,14 @@ def make_plan(releases=None, **changes):
     units = units_at(releases, order)
     joint = tuple(mechanism(e) for e in releases)
     plan = {
-        "schema": 3,
+        "schema": 4,
         "unit": "customer-at-silo",
         "adjacency": "add-or-remove-one",
         "max_silos_per_customer": 1,
         "trust": "aggregate",
         "secure_aggregation": "simulated",
+        "key_agreement": "",
+        "ring_bits": 0,
         "mode": "simulation",
         "cohort": {"n_silos": 3, "n_min": 3, "t_collude": 1},
         "grid": GRID,
@@ -133,6 +135,12 @@ def make_plan(releases=None, **changes):
         "coordinator": COORDINATOR.vkey,
     }
     return {**plan, **changes}
+
+
+def make_masked_plan(releases=None, **changes):
+    """Return a plan whose sums of three silos are masked."""
+    masks = {"secure_aggregation": "masked-sum", "key_agreement": "x25519", "ring_bits": 32}
+    return make_plan(releases, **{**masks, **changes})
 
 
 def epsilons(plan):
@@ -162,7 +170,7 @@ class Writer:
         self.plan = plan or make_plan()
         self.policy = None
         self._lines = []
-        self.add(type="GENESIS", schema=3, silo_id=silo, key=self.key.vkey)
+        self.add(type="GENESIS", schema=4, silo_id=silo, key=self.key.vkey)
 
     def add(self, **body):
         self.time += timedelta(seconds=20)
@@ -236,11 +244,27 @@ class Writer:
             "blob": sha(f"{self.silo}{debit['seq']}"),
             "size_bytes": 48,
             "rng": "seeded chacha20: no claim",
+            "masked": sha(f"participants {debit['seq']}") if self._masked else "",
         }
         return self.add(type="RELEASE", **{**body, **changes})
 
+    def unmask(self, released, **changes):
+        body = {
+            **{n: released[n] for n in ("kind", "round_num", "attempt", "plan_digest")},
+            "survivors": sha(f"survivors {released['debit_seq']}"),
+            "answer": sha(f"answer {released['seq']}"),
+        }
+        return self.add(type="UNMASK", **{**body, **changes})
+
     def pay(self, *key, **changes):
-        return self.release(self.debit(*key, **changes))
+        sent = self.release(self.debit(*key, **changes))
+        if self._masked:
+            self.unmask(sent)
+        return sent
+
+    @property
+    def _masked(self):
+        return self.plan["secure_aggregation"] == "masked-sum"
 
     def rotate(self, key, proof_by=None):
         prev = self.hashes()[-1]
@@ -325,6 +349,7 @@ def kit():
         canonical=canonical,
         epsilons=epsilons,
         make_plan=make_plan,
+        make_masked_plan=make_masked_plan,
         release=release,
         sha=sha,
         sound=sound,

@@ -14,7 +14,8 @@ from fondaco.shared.audit.accounting import (
     tight_epsilon,
 )
 from fondaco.shared.audit.losses import CLEAR, HONEST, SERVER, composed, loss, losses
-from fondaco.shared.audit.plans import plan_problems, read_plan
+from fondaco.shared.audit.plans import read_plan
+from fondaco.shared.audit.promises import plan_problems
 from fondaco.shared.privacy import accountant
 from fondaco.shared.privacy.events import Mechanism
 
@@ -144,7 +145,7 @@ def test_plan_with_too_little_noise_is_found(kit):
 @pytest.mark.parametrize(
     "change",
     [
-        {"schema": 2},
+        {"schema": 3},
         {"unit": "event"},
         {"hidden": 1},
         {"cohort": {"n_silos": 3, "n_min": 1, "t_collude": 1}},

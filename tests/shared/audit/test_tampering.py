@@ -71,7 +71,7 @@ BENT = {
     "huge integer": (RELEASE, {"size_bytes": 2**60}, "spelling"),
     "truth value": (REFUSAL, {"failed": True}, "spelling"),
     "unknown type": (REFUSAL, {"type": "REFUND"}, "fields"),
-    "old schema": (0, {"schema": 2}, "schema"),
+    "old schema": (0, {"schema": 3}, "schema"),
     "exact count": (10, {"count": "17"}, "erasure-count"),
     "another plan text": (2, {"plan": {"head": 9}}, "plan-digest"),
     "smaller epsilon": (2, {"epsilon": "0.100000"}, "plan-epsilon"),
@@ -155,7 +155,7 @@ def after_leaving(writer):
 
 
 def begin_again(writer):
-    writer.add(type="GENESIS", schema=3, silo_id=writer.silo, key=writer.key.vkey)
+    writer.add(type="GENESIS", schema=4, silo_id=writer.silo, key=writer.key.vkey)
 
 
 def bad_rotation(writer):

@@ -1,10 +1,9 @@
 """SiloAgent: owns a silo's data, ledger and outbox, and answers rounds of its own plan only."""
 
 import hashlib
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,17 +14,18 @@ from fondaco.shared.chain.keys import Identity, key_name
 from fondaco.shared.chain.witness import Call, Testimony
 from fondaco.shared.codec import Shapes
 from fondaco.shared.errors import CodecError, LedgerError, PrivacyError, RefusalError
-from fondaco.shared.models import PublicFacts, Timelines
+from fondaco.shared.models import Timelines
 from fondaco.shared.models.terms import needs_model, training_ends, trains_locally
 from fondaco.shared.privacy.clipping import ClippedSum
 from fondaco.shared.privacy.contribution import Histories, bound_contributions
 from fondaco.shared.privacy.ledger import Debit, Ledger
 from fondaco.shared.privacy.noise import NoiseStream, Sample
-from fondaco.shared.privacy.plan import RunPlan
+from fondaco.shared.privacy.plan import MASKED, RunPlan
 from fondaco.shared.privacy.release import release, release_steps
 from fondaco.shared.privacy.witnessed import check_newest
 from fondaco.shared.provenance import code_digest
 from fondaco.shared.records import GlobalModel, PrivateUpdate, RoundRequest, SiloStatus
+from fondaco.shared.secagg.session import Masks
 from fondaco.shared.workspace import write_durably
 
 from .commitments import commit_to, commitment_key, rows_digest
@@ -33,6 +33,8 @@ from .dataset import SiloDataset
 from .erasure import Erasures
 from .home import SiloHome
 from .limits import simulated_policy
+from .masking import MaskedSums, masked
+from .received import ReceivedModels, check_head
 from .testimony import cosign_offers
 from .training import Task, clipped_sum, computable, local_mover
 
@@ -87,13 +89,14 @@ class SiloAgent:
             raise RefusalError("the plan names another key for this silo", "other-key")
         self.dataset = dataset
         self.plan = plan
-        self._catalogue = catalogue
-        self._received, self._received_digest = b"", ""
+        self._models = ReceivedModels(plan, catalogue, home.models)
         self._keep_open = keep_open
         self._kept: Ledger | None = None
         self._home = home
         self._seed = seed
         self._shapes = Shapes.of_plan(plan)
+        masked_sums = MaskedSums(home.session, plan, dataset.silo_id, self._identity)
+        self._masked = masked_sums if plan.secure_aggregation == MASKED else None
 
     @property
     def silo_id(self) -> str:
@@ -106,9 +109,7 @@ class SiloAgent:
 
         A thousand silos in one process share the bytes that came and what was read from them.
         """
-        return (
-            _facts(self._received, self._catalogue, self._shapes).model if self._received else None
-        )
+        return self._models.newest
 
     def status(self) -> bytes:
         """Return an encoded `SiloStatus`; opens the ledger, creating it on first contact."""
@@ -124,8 +125,8 @@ class SiloAgent:
             )
         )
 
-    def run_round(self, blob: bytes, witnessed: str = "") -> bytes:
-        """Answer an encoded `RoundRequest` with an encoded `PrivateUpdate`.
+    def run_round(self, blob: bytes, witnessed: str = "", delivery: bytes = b"") -> bytes:
+        """Answer an encoded `RoundRequest` with an encoded `PrivateUpdate` or `MaskedUpdate`.
 
         The same request again gets the byte-identical answer without a new debit; another
         request for the same round and attempt is refused.
@@ -133,6 +134,7 @@ class SiloAgent:
         Args:
             blob: the request.
             witnessed: this silo's own head with the signatures of its witnesses.
+            delivery: who takes part in a masked sum, and what they sent; else empty.
 
         Raises:
             CodecError: the request is malformed.
@@ -147,21 +149,41 @@ class SiloAgent:
             try:
                 self._forget_erased()
                 self._check(request)
+                masks = self._masks(blob, delivery, key)
                 opening = commitment_key(self._secret, self.plan, *key)
                 commit = commit_to(self._rows_digest, opening)
-                debit = ledger.debit(
-                    *key, request=_sha256(blob), commit=commit, witnessed=witnessed
-                )
+                asked = _sha256(blob, delivery) if delivery else _sha256(blob)
+                debit = ledger.debit(*key, request=asked, commit=commit, witnessed=witnessed)
                 released = (
                     self._home.sent_before(debit)
                     if debit.released
-                    else self._release_once(request, debit, ledger)
+                    else self._release_once(request, debit, ledger, masks)
                 )
                 self._home.mark(ledger.chain.of_type("RELEASE")[-1]["seq"])
                 return released
             except RefusalError as error:
                 ledger.refuse(*key, error)
                 raise
+
+    def answer(self, step: str, blob: bytes, witnessed: str = "") -> bytes:
+        """Answer one step of a masked sum, from "hello" to "unmask".
+
+        Args:
+            step: one of `masking.STEPS`.
+            blob: the encoded request.
+            witnessed: this silo's own head as others have seen it.
+
+        Raises:
+            CodecError: the request is malformed.
+            RefusalError: the plan masks nothing, or the request is not allowed; the ledger says
+                so.
+        """
+        if self._masked is None:
+            raise RefusalError("this plan masks nothing", "unmasked")
+        with self._home.alone(), self._ledger() as ledger:
+            check_newest(ledger.chain, witnessed)
+            self._home.check_mark(ledger.chain.head.size)
+            return self._masked.answer(step, blob, ledger)
 
     def cosign(self, call: Call) -> Testimony:
         """Take back own records that were lost, and co-sign others' heads that follow.
@@ -193,69 +215,24 @@ class SiloAgent:
         """
         model = codec.decode(blob, GlobalModel, self._shapes)
         try:
-            self._take(blob, model)
+            last = self._models.take(blob, model)
         except RefusalError as error:
             with self._home.alone(), self._ledger() as ledger:
                 ledger.refuse("publish", model.after_round, 1, error)
             raise
-
-    def _take(self, blob: bytes, model: GlobalModel) -> None:
-        """Take over a model; takes no lock: a round that builds upon it holds that already."""
-        wanted = self.plan.digest, self.plan.catalogue_digest
-        if (model.plan_digest, model.catalogue_digest) != wanted:
-            raise RefusalError(
-                "the global model belongs to another plan or catalogue", "other-plan"
-            )
-        _check_head(model.head, self.plan.n_items)
-        if model.after_round > len(self.plan.releases):
-            raise RefusalError("the global model rests on rounds that are not planned", "bad-round")
-        self._received, self._received_digest = blob, _sha256(blob)
-        if model.after_round < len(self.plan.releases):
-            self._keep(blob)
-            return
-        for path in self._home.sent.glob("*.bin"):
-            path.unlink(missing_ok=True)
-
-    def _keep(self, blob: bytes) -> None:
-        """Keep a model for agents of other processes; silos of one machine share the files.
-
-        A plan needs no more of them than it has rounds; older ones go.
-        """
-        path = self._home.models / f"{_sha256(blob).removeprefix('sha256:')}.fndc"
-        if not path.is_file():
-            write_durably(path, blob)
-        kept = sorted(self._home.models.glob("*.fndc"), key=lambda p: p.stat().st_mtime_ns)
-        for old in kept[: -len(self.plan.releases)]:
-            old.unlink(missing_ok=True)
-
-    def _model_bytes(self, digest: str) -> bytes:
-        """Return the global model that a request builds upon.
-
-        Raises:
-            RefusalError: it has not been sent here.
-        """
-        if self._received_digest != digest:
-            if not re.fullmatch("sha256:[0-9a-f]{64}", digest):
-                raise RefusalError("the request names no global model to build upon", "no-model")
-            path = self._home.models / f"{digest.removeprefix('sha256:')}.fndc"
-            blob = path.read_bytes() if path.is_file() else b""
-            if _sha256(blob) != digest:
-                raise RefusalError(
-                    "the request builds upon a global model that is not here", "no-model"
-                )
-            self._take(blob, codec.decode(blob, GlobalModel, self._shapes))
-        return self._received
+        if last:
+            for path in self._home.sent.glob("*.bin"):
+                path.unlink(missing_ok=True)
 
     def _task(self, request: RoundRequest) -> Task:
         needed = request.kind in needs_model(self.plan)
-        blob = self._model_bytes(request.model_digest) if needed else b""
         return Task(
             plan=self.plan,
             dataset=self.dataset,
             histories=self._histories,
             timelines=self._timelines,
             head=request.head,
-            facts=_facts(blob, self._catalogue, self._shapes) if blob else None,
+            facts=self._models.facts(request.model_digest) if needed else None,
         )
 
     def _forget_erased(self) -> None:
@@ -326,14 +303,26 @@ class SiloAgent:
             )
         if request.code_digest != code_digest():
             raise RefusalError("the request is meant for other code than runs here", "other-code")
-        _check_head(request.head, self.plan.n_items)
+        check_head(request.head, self.plan.n_items)
         if request.kind in needs_model(self.plan):
-            self._model_bytes(request.model_digest)
+            self._models.require(request.model_digest)
 
-    def _release_once(self, request: RoundRequest, debit: Debit, ledger: Ledger) -> bytes:
+    def _masks(self, blob: bytes, delivery: bytes, key: tuple[str, int, int]) -> Masks | None:
+        """Return the masks that the plan asks for.
+
+        Raises:
+            RefusalError: it is asked for a sum without masks, or the other way round.
+        """
+        if bool(delivery) != (self._masked is not None):
+            raise RefusalError("the plan and the request differ about masks", "unmasked")
+        return self._masked.masks(blob, delivery, key) if self._masked else None
+
+    def _release_once(
+        self, request: RoundRequest, debit: Debit, ledger: Ledger, masks: Masks | None
+    ) -> bytes:
         """Compute and release; an attempt that fails on these data is not tried again."""
         try:
-            return self._release(request, debit, ledger)
+            return self._release(request, debit, ledger, masks)
         except (OSError, LedgerError, RefusalError):
             raise  # of the disk or the request, whatever the data are
         except Exception:
@@ -341,12 +330,17 @@ class SiloAgent:
             ledger.refuse(*key, RefusalError("the computation failed", "failed"), failed=1)
             raise
 
-    def _release(self, request: RoundRequest, debit: Debit, ledger: Ledger) -> bytes:
+    def _release(
+        self, request: RoundRequest, debit: Debit, ledger: Ledger, masks: Masks | None
+    ) -> bytes:
         noise = self._noise(request)
-        blob = codec.encode(self._update(request, debit, noise))
+        update = self._update(request, debit, noise)
+        hidden = masked(update, masks, self.plan.ring_bits) if masks else update
+        blob = codec.encode(hidden)
         path = self._home.outbox(request.kind, request.round_num, request.attempt)
         write_durably(path, blob)
-        ledger.record_release(debit, blob, noise.source)
+        participants = masks.participants if masks else ""
+        ledger.record_release(debit, blob, noise.source, participants)
         return blob
 
     def _update(self, request: RoundRequest, debit: Debit, noise: NoiseStream) -> PrivateUpdate:
@@ -372,17 +366,6 @@ class SiloAgent:
         return NoiseStream.seeded(self._seed, self.silo_id, *labels)
 
 
-def _check_head(head: NDArray[np.int64], n_items: int) -> None:
-    if len(np.unique(head)) != len(head) or np.any((head < 0) | (head >= n_items)):
-        raise RefusalError("the head must hold distinct items of the catalogue", "bad-head")
-
-
-@lru_cache(maxsize=3)
-def _facts(blob: bytes, catalogue: Catalogue, shapes: Shapes) -> PublicFacts:
-    """The global model in `blob`, read once for all silos of a process."""
-    return PublicFacts(catalogue=catalogue, model=codec.decode(blob, GlobalModel, shapes))
-
-
 def public_reason(error: Exception) -> str:
     """Return what may be said about a failure outside of the silo: public facts only.
 
@@ -394,5 +377,8 @@ def public_reason(error: Exception) -> str:
     return f"{type(error).__name__} (details stay at the silo)"
 
 
-def _sha256(blob: bytes) -> str:
-    return f"sha256:{hashlib.sha256(blob).hexdigest()}"
+def _sha256(*blobs: bytes) -> str:
+    """Return the hash of a blob, or that of the hashes of several."""
+    if len(blobs) == 1:
+        return f"sha256:{hashlib.sha256(blobs[0]).hexdigest()}"
+    return _sha256(b"".join(hashlib.sha256(blob).digest() for blob in blobs))

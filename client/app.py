@@ -1,19 +1,23 @@
 """Flower ClientApp: a courier between Flower's messages and a silo's agent; sees no data."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
 from fondaco.shared import codec
-from fondaco.shared.chain.witness import Call, Testimony
+from fondaco.shared.chain.witness import Call
+from fondaco.shared.codec import Parts
 
 from .agent import SiloAgent, public_reason
+from .masking import STEPS
 from .state import open_agent
 
 Connect = Callable[[Context], SiloAgent]
-Act = Callable[[SiloAgent, bytes, Call], bytes | Testimony]
+Act = Callable[[SiloAgent, Parts, Call], Parts]
+"""(agent, what came, what was said of ledgers) -> what is answered."""
 
 
 class SiloError(RuntimeError):
@@ -23,41 +27,52 @@ class SiloError(RuntimeError):
 def make_app(connect: Connect) -> ClientApp:
     """Return a ClientApp that hands every message to the agent found by `connect`."""
     app = ClientApp()
+    actions = {"status": _status, "witness": _cosign, "release": _release, "publish": _receive}
+    actions |= {step: partial(_step, step) for step in STEPS}
+    for name, act in actions.items():
+        kind = app.train if name in ("release", "publish") else app.query
+        kind(name)(_handler(connect, act))
+    return app
 
-    def answer(message: Message, context: Context, act: Act) -> Message:
+
+def _handler(connect: Connect, act: Act) -> Callable[[Message, Context], Message]:
+    def handle(message: Message, context: Context) -> Message:
         try:
-            blob, ledger = codec.from_message(message.content)
-            agent, call = connect(context), Call.from_bytes(ledger)
-            reply = act(agent, blob, call)
-            said = agent.testify(call) if isinstance(reply, bytes) else reply
+            parts = codec.from_message(message.content)
+            agent, call = connect(context), Call.from_bytes(parts.ledger)
+            said = act(agent, parts, call)
+            if not said.ledger:
+                said = said._replace(ledger=agent.testify(call).to_bytes())
         except Exception as error:
             # Flower sends exception texts to the server: say only what is public.
             raise SiloError(public_reason(error)) from None
-        record = reply if isinstance(reply, bytes) else b""
-        return Message(codec.to_message(record, said.to_bytes()), reply_to=message)
+        return Message(codec.to_message(*said), reply_to=message)
 
-    @app.query("status")
-    def status(message: Message, context: Context) -> Message:
-        return answer(message, context, lambda agent, blob, call: agent.status())
+    return handle
 
-    @app.query("witness")
-    def witness(message: Message, context: Context) -> Message:
-        return answer(message, context, lambda agent, blob, call: agent.cosign(call))
 
-    @app.train("release")
-    def train(message: Message, context: Context) -> Message:
-        return answer(message, context, lambda agent, blob, call: agent.run_round(blob, call.note))
+def _status(agent: SiloAgent, parts: Parts, call: Call) -> Parts:
+    del parts, call
+    return Parts(record=agent.status())
 
-    @app.train("publish")
-    def publish(message: Message, context: Context) -> Message:
-        def receive(agent: SiloAgent, blob: bytes, call: Call) -> bytes:
-            del call
-            agent.receive(blob)
-            return agent.status()
 
-        return answer(message, context, receive)
+def _cosign(agent: SiloAgent, parts: Parts, call: Call) -> Parts:
+    del parts
+    return Parts(ledger=agent.cosign(call).to_bytes())
 
-    return app
+
+def _step(step: str, agent: SiloAgent, parts: Parts, call: Call) -> Parts:
+    return Parts(masking=agent.answer(step, parts.masking, call.note))
+
+
+def _release(agent: SiloAgent, parts: Parts, call: Call) -> Parts:
+    return Parts(record=agent.run_round(parts.record, call.note, parts.masking))
+
+
+def _receive(agent: SiloAgent, parts: Parts, call: Call) -> Parts:
+    del call
+    agent.receive(parts.record)
+    return Parts(record=agent.status())
 
 
 def connect_from_workspace(context: Context) -> SiloAgent:

@@ -36,6 +36,11 @@ class SiloHome:
         return self.folder / "models"
 
     @property
+    def session(self) -> Path:
+        """The secrets of the masked sum that is under way."""
+        return self.folder / "sessions" / f"{self._name}.json"
+
+    @property
     def opened(self) -> Path:
         """A marker: the ledger has been in use and must never be begun again."""
         return self.sent / "opened"

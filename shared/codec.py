@@ -10,7 +10,7 @@ import math
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, TypeVar, get_args
+from typing import Any, NamedTuple, TypeVar, get_args
 
 import numpy as np
 from flwr.app import ConfigRecord, RecordDict
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from .errors import CodecError
 from .models.terms import PlannedModels
 from .privacy.plan import RunPlan
-from .records import GlobalModel, PrivateUpdate, RoundRequest, SiloStatus
+from .records import GlobalModel, MaskedUpdate, PrivateUpdate, RoundRequest, SiloStatus
 
 SCHEMA = 2
 MAGIC = b"FNDC"
@@ -32,8 +32,8 @@ MAX_INT = 2**53
 _PREFIX = struct.Struct("<4sI")
 _FLOWER_KEY = "fondaco"
 
-Record = RoundRequest | SiloStatus | PrivateUpdate | GlobalModel
-R = TypeVar("R", RoundRequest, SiloStatus, PrivateUpdate, GlobalModel)
+Record = RoundRequest | SiloStatus | PrivateUpdate | MaskedUpdate | GlobalModel
+R = TypeVar("R", RoundRequest, SiloStatus, PrivateUpdate, MaskedUpdate, GlobalModel)
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,7 @@ class Shapes:
         update_dims: statistic -> numbers released.
         n_parameters: iterative model -> its parameters.
         fusion: (n_buckets, n_parts).
+        ring_bits: of masked numbers, 0 if there are none.
     """
 
     n_items: int
@@ -72,10 +73,11 @@ class Shapes:
     update_dims: Mapping[str, int]
     n_parameters: Mapping[str, int]
     fusion: tuple[int, int]
+    ring_bits: int = 0
 
     def __hash__(self) -> int:
         dims = tuple(sorted(self.update_dims.items())), tuple(sorted(self.n_parameters.items()))
-        return hash((self.n_items, self.head, self.fusion, *dims))
+        return hash((self.n_items, self.head, self.fusion, self.ring_bits, *dims))
 
     @classmethod
     def of_plan(cls, plan: RunPlan) -> "Shapes":
@@ -88,6 +90,7 @@ class Shapes:
             update_dims=dims,
             n_parameters=planned.n_parameters,
             fusion=planned.fusion_shape,
+            ring_bits=plan.ring_bits,
         )
 
     def of(self, record_type: type[Record], kind: str) -> dict[str, ArraySpec]:
@@ -123,7 +126,11 @@ class Shapes:
                 "head": ArraySpec("<i8", (self.head if kind == "gram" else 0,)),
                 "parameters": ArraySpec("<f4", (self.n_parameters.get(kind, 0),)),
             }
-        return {"values": ArraySpec("<i8", (self.update_dims[kind],))}
+        if record_type is PrivateUpdate:
+            return {"values": ArraySpec("<i8", (self.update_dims[kind],))}
+        if not self.ring_bits:
+            raise CodecError("this plan masks nothing")
+        return {"values": ArraySpec(f"<u{self.ring_bits // 8}", (self.update_dims[kind],))}
 
 
 def encode(record: Record) -> bytes:
@@ -167,18 +174,34 @@ def decode(blob: bytes, record_type: type[R], shapes: Shapes) -> R:
     return record_type(**parts)
 
 
-def to_message(blob: bytes, ledger: bytes = b"") -> RecordDict:
+def to_message(blob: bytes, ledger: bytes = b"", masking: bytes = b"") -> RecordDict:
     """Return encoded bytes as the content of a Flower message.
 
     Args:
         blob: an encoded record.
         ledger: an encoded `Call` or `Testimony` that goes along with it.
+        masking: an encoded message of a masked sum.
     """
-    return RecordDict({_FLOWER_KEY: ConfigRecord({"record": blob, "ledger": ledger})})
+    record = ConfigRecord({"record": blob, "ledger": ledger, "masking": masking})
+    return RecordDict({_FLOWER_KEY: record})
 
 
-def from_message(content: RecordDict) -> tuple[bytes, bytes]:
-    """Return the encoded record in a Flower message, and what goes along about ledgers.
+class Parts(NamedTuple):
+    """What a Flower message holds, each empty where nothing is to be said.
+
+    Attributes:
+        record: an encoded record.
+        ledger: an encoded `Call` or `Testimony`.
+        masking: an encoded message of a masked sum.
+    """
+
+    record: bytes = b""
+    ledger: bytes = b""
+    masking: bytes = b""
+
+
+def from_message(content: RecordDict) -> Parts:
+    """Return what is in a Flower message.
 
     Raises:
         CodecError: the message holds anything else.
@@ -187,10 +210,11 @@ def from_message(content: RecordDict) -> tuple[bytes, bytes]:
     record = records.get(_FLOWER_KEY)
     if set(records) != {_FLOWER_KEY} or not isinstance(record, ConfigRecord):
         raise CodecError(f"message holds {sorted(records)}, expected only {_FLOWER_KEY!r}")
-    blob, ledger = record.get("record"), record.get("ledger")
-    if len(record) > 2 or not (isinstance(blob, bytes) and isinstance(ledger, bytes)):  # noqa: PLR2004
-        raise CodecError("message must hold two fields of bytes, 'record' and 'ledger'")
-    return blob, ledger
+    parts = [record.get(name) for name in Parts._fields]
+    blobs = [part for part in parts if isinstance(part, bytes)]
+    if not len(record) == len(Parts._fields) == len(blobs):
+        raise CodecError(f"message must hold fields of bytes, exactly {', '.join(Parts._fields)}")
+    return Parts(*blobs)
 
 
 def _read_header(blob: bytes) -> tuple[dict[str, Any], int]:

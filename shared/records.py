@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from .privacy.release import PrivateUpdate
 
-__all__ = ["GlobalModel", "PrivateUpdate", "RoundRequest", "SiloStatus"]
+__all__ = ["GlobalModel", "MaskedUpdate", "PrivateUpdate", "RoundRequest", "SiloStatus"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -45,6 +45,25 @@ class SiloStatus:
     code_digest: str
     ledger_seq: int
     ledger_digest: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MaskedUpdate:
+    """A `PrivateUpdate` under masks: only the sum over all survivors can be read.
+
+    Attributes:
+        participants: digest of the silos among whom the masks cancel.
+        values: (dim,) uint32 or uint64 words of the plan's ring.
+    """
+
+    silo_id: str
+    plan_digest: str
+    kind: str
+    round_num: int
+    attempt: int
+    debit_seq: int
+    participants: str
+    values: NDArray[np.uint32] | NDArray[np.uint64]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

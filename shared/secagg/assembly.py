@@ -144,22 +144,23 @@ def deliveries(known: Agreed) -> dict[str, Delivery]:
 def survivors_of(known: Agreed, silos: Iterable[str]) -> Survivors:
     """Return the message that names whose numbers are in the sum."""
     return Survivors(
-        roster=known.roster.digest, participants=known.digest, silos=tuple(sorted(silos))
+        task=known.task,
+        roster=known.roster.digest,
+        participants=known.digest,
+        silos=tuple(sorted(silos)),
     )
 
 
-def check_confirmation(said: Confirmation, task: Task, survivors: Survivors, terms: Terms) -> None:
+def check_confirmation(said: Confirmation, survivors: Survivors, terms: Terms) -> None:
     """Refuse a confirmation of anything else.
 
     Raises:
         RefusalError: it is not signed by its silo, or not over these survivors.
     """
-    terms.require_signed(said.silo_id, said.signature, confirmation(task, survivors))
+    terms.require_signed(said.silo_id, said.signature, confirmation(survivors))
 
 
-def certificate(
-    survivors: Survivors, said: Iterable[Confirmation], task: Task, terms: Terms
-) -> Certificate:
+def certificate(survivors: Survivors, said: Iterable[Confirmation], terms: Terms) -> Certificate:
     """Return the survivors with everybody's signatures.
 
     Raises:
@@ -167,7 +168,7 @@ def certificate(
     """
     signatures = {each.silo_id: each.signature for each in said}
     made = Certificate(survivors=survivors, confirmations=signatures)
-    check_certificate(made, task, terms)
+    check_certificate(made, terms)
     return made
 
 

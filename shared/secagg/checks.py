@@ -189,15 +189,19 @@ def checked_participants(
 
 
 def check_survivors(
-    survivors: Survivors, roster: str, participants: tuple[str, ...], terms: Terms
+    survivors: Survivors,
+    task: Task,
+    roster: str,
+    participants: tuple[str, ...],
+    terms: Terms,
 ) -> None:
     """Refuse survivors of another roster, or who never took part, or too few.
 
     Raises:
         RefusalError: saying which.
     """
-    wanted = roster, participants_digest(roster, participants)
-    if (survivors.roster, survivors.participants) != wanted:
+    wanted = task, roster, participants_digest(roster, participants)
+    if (survivors.task, survivors.roster, survivors.participants) != wanted:
         raise RefusalError("these are survivors of another round", "other-roster")
     silos = survivors.silos
     if list(silos) != sorted(set(silos)) or not set(silos) <= set(participants):
@@ -205,12 +209,12 @@ def check_survivors(
     require_quorum(len(silos), terms)
 
 
-def confirmation(task: Task, survivors: Survivors) -> bytes:
+def confirmation(survivors: Survivors) -> bytes:
     """Return what a silo signs to agree to survivors."""
-    return signed("confirm", task.digest.encode(), survivors.digest.encode())
+    return signed("confirm", survivors.digest.encode())
 
 
-def check_certificate(certificate: Certificate, task: Task, terms: Terms) -> None:
+def check_certificate(certificate: Certificate, terms: Terms) -> None:
     """Refuse survivors that too few of them have agreed to.
 
     Two different certificates would need a silo that signed both: more than may collude.
@@ -219,7 +223,7 @@ def check_certificate(certificate: Certificate, task: Task, terms: Terms) -> Non
         RefusalError: a signature is not a survivor's, or they are too few.
     """
     survivors, signatures = certificate.survivors, certificate.confirmations
-    message = confirmation(task, survivors)
+    message = confirmation(survivors)
     for silo_id, signature in signatures.items():
         if silo_id not in survivors.silos:
             raise RefusalError(f"{silo_id!r:.80} is no survivor", "unknown-silo")

@@ -152,10 +152,11 @@ class Survivors(Message):
 
     Attributes:
         roster: digest.
-        participants: digest.
+        participants: their digest.
         silos: in the order of their ids.
     """
 
+    task: Task
     roster: str
     participants: str
     silos: tuple[str, ...]

@@ -212,13 +212,13 @@ def confirm(
     ready = bool(session.participants)
     _require(session, now, ready, "nobody was told to take part", "out-of-order")
     roster = checked_roster(session.roster, session.task, terms)
-    check_survivors(survivors, roster.digest, session.participants, terms)
+    check_survivors(survivors, session.task, roster.digest, session.participants, terms)
     if session.silo_id not in survivors.silos:
         raise RefusalError("this silo's numbers are not in the sum", "not-a-survivor")
     if session.survivors not in ((), survivors.silos):
         raise RefusalError("other survivors were confirmed before", "other-survivors")
     require_neighbours(frozenset(survivors.silos), roster, session.silo_id, terms)
-    signature = identity.sign(confirmation(session.task, survivors))
+    signature = identity.sign(confirmation(survivors))
     said = Confirmation(silo_id=session.silo_id, signature=signature)
     return replace(session, survivors=survivors.silos), said
 
@@ -233,10 +233,10 @@ def unmask(
     """
     _require(session, now, bool(session.survivors), "no survivors were confirmed", "out-of-order")
     roster = checked_roster(session.roster, session.task, terms)
-    check_survivors(certificate.survivors, roster.digest, session.participants, terms)
+    check_survivors(certificate.survivors, session.task, roster.digest, session.participants, terms)
     if certificate.survivors.silos != session.survivors:
         raise RefusalError("other survivors were confirmed before", "other-survivors")
-    check_certificate(certificate, session.task, terms)
+    check_certificate(certificate, terms)
     alive = frozenset(session.survivors)
     said = Unmasking(
         silo_id=session.silo_id,

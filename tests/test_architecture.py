@@ -15,8 +15,8 @@ CORE = sorted((ROOT / "shared" / "privacy").glob("*.py"))
 
 MAX_MODULE_LINES = 400
 MAX_BODY_LINES = 40
-MAX_CORE_CODE_LINES = 915
-MAX_CORE_LINES = 1685
+MAX_CORE_CODE_LINES = 975
+MAX_CORE_LINES = 1800
 
 # library -> the only places that may import it, as patterns under the repository
 PLACES = {
@@ -30,7 +30,9 @@ PLACES = {
         "simulation/grid.py",
         "simulation/*engine*.py",
         "simulation/benchmarks/engines.py",
+        "simulation/benchmarks/masked_sum.py",
     ),
+    "tenseal": ("simulation/benchmarks/masked_sum.py",),
     "torch": ("shared/models/networks/*.py", "client/dpsgd.py", "simulation/step_cost.py"),
     "opacus": ("client/dpsgd.py",),
     "pandas": (

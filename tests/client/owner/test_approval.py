@@ -99,7 +99,7 @@ def test_plan_is_refused_before_limits_are_set(script, owner, make_deployed, tmp
 
 
 @pytest.mark.parametrize(
-    "text", ["", "x", "[", "schema = 2", '{"schema": 3}', "\x00", "schema = 3\n[promise]\n"]
+    "text", ["", "x", "[", "schema = 3", '{"schema": 4}', "\x00", "schema = 4\n[promise]\n"]
 )
 def test_file_that_is_no_plan_is_refused(script, owner, tmp_path, text):
     for name in ("plan.toml", "plan.json"):
@@ -117,7 +117,7 @@ def test_file_that_is_no_plan_is_refused(script, owner, tmp_path, text):
         ("n_min = ", "n_min = -"),
         ("budget_units = ", "budget_units = 1"),
         ('target_epsilon = "1.0"', 'target_epsilon = "0.5"'),
-        ("schema = 3", "schema = 4"),
+        ("schema = 4", "schema = 5"),
         ('mode = "deploy"', 'mode = "production"'),
     ],
 )

@@ -275,5 +275,5 @@ def test_ledger_of_another_schema_is_refused_on_opening(path, plan, monkeypatch)
         lambda: Ledger(path, OWNER, plan),
         lambda: Ledger.open_or_create(path, "north", OWNER, plan),
     ):
-        with pytest.raises(LedgerError, match="schema 1; this code reads 3"):
+        with pytest.raises(LedgerError, match="schema 1; this code reads 4"):
             opening()

@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from fondaco.shared.chain.keys import Identity, key_name
 from fondaco.shared.chain.store import Record, check_links
-from fondaco.shared.errors import BudgetError, LedgerError, RefusalError
+from fondaco.shared.errors import LedgerError, RefusalError
 from fondaco.shared.privacy.ledger import Ledger
 
 OWNER = Identity.seeded(0, key_name("north"))
@@ -24,10 +24,10 @@ PLANS = []
 
 
 @pytest.fixture(scope="module", autouse=True)
-def machine_plans(make_plan):
-    """Two plans of four rounds; the budget of each covers its rounds once."""
-    for epsilon in (1.0, 2.0):
-        PLANS.append(make_plan([("popularity", 1, 5)] * 4, epsilon=epsilon))
+def machine_plans(make_plan, make_masked):
+    """Three plans of four rounds, the last of masked sums; each budget covers the rounds once."""
+    for epsilon, terms in ((1.0, {}), (2.0, {}), (3.0, make_masked())):
+        PLANS.append(make_plan([("popularity", 1, 5)] * 4, epsilon=epsilon, **terms))
         PLANS[-1].epsilons()
     yield
     PLANS.clear()
@@ -36,13 +36,14 @@ def machine_plans(make_plan):
 class LedgerMachine(RuleBasedStateMachine):
     """What the world has seen must always be paid for, once, by what the ledger says."""
 
-    @initialize()
-    def begin(self):
+    @initialize(num=st.integers(0, 2))
+    def begin(self, num):
         self.folder = Path(tempfile.mkdtemp())
         self.path = self.folder / "ledgers" / "north.db"
-        self.plan = PLANS[0]
+        self.plan = PLANS[num]
         self.outside = {}
         self.proofs = {}
+        self.answers = {}
         self.replica = []
         self.backup = None
         self.left_seen = {}
@@ -68,12 +69,26 @@ class LedgerMachine(RuleBasedStateMachine):
         debit = self.proofs.get((self.plan.digest, key))
         if debit is None:
             return
-        try:
-            self.ledger.record_release(debit, blob, "test")
-        except BudgetError:
-            assert self.outside[self.plan.digest, key] != blob
+        known = self.outside.get((self.plan.digest, key))
+        masked = _sha(b"all") if self.plan.ring_bits else ""
+        refused = _refusal(self.ledger.record_release, debit, blob, "test", masked)
+        if known is None:
+            assert refused in ("", "left", "not-approved")
         else:
-            assert self.outside.setdefault((self.plan.digest, key), blob) == blob
+            assert (refused == "") == (known == blob)
+        if not refused:
+            self.outside[self.plan.digest, key] = blob
+
+    @rule(key=KEYS, survivors=REQUESTS, answer=st.binary(max_size=1))
+    def unmask(self, key, survivors, answer):
+        given, asked = (self.plan.digest, key), {"survivors": survivors, "answer": answer}
+        refused = _refusal(self.ledger.record_unmask, "popularity", *key, **asked)
+        if given not in self.outside or not self.plan.ring_bits:
+            assert refused == "out-of-order"
+        elif self.answers.setdefault(given, asked) == asked:
+            assert refused == ""
+        else:
+            assert refused == "other-survivors"
 
     @rule(key=KEYS)
     def fail(self, key):
@@ -100,7 +115,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def leave(self):
         self.ledger.approve(self.plan, approved=0, reason="enough")
 
-    @rule(num=st.integers(0, 1))
+    @rule(num=st.integers(0, 2))
     def agree_to(self, num):
         self.plan = PLANS[num]
         self._reopen()
@@ -162,7 +177,14 @@ class LedgerMachine(RuleBasedStateMachine):
         assert len({r["debit_seq"] for r in releases}) == len(releases)
         blobs = {_key(r): r["blob"] for r in releases}
         for key, blob in self.outside.items():
-            assert blobs[key] == f"sha256:{hashlib.sha256(blob).hexdigest()}"
+            assert blobs[key] == _sha(blob)
+        masked = {_key(r) for r in releases if r["masked"]}
+        assert all((r["plan_digest"] == PLANS[2].digest) == bool(r["masked"]) for r in releases)
+        unmasked = [r for r in records if r["type"] == "UNMASK"]
+        answers = {_key(r): r["answer"] for r in unmasked}
+        assert len(answers) == len(unmasked)
+        assert answers.keys() <= masked
+        assert answers == {key: _sha(asked["answer"]) for key, asked in self.answers.items()}
 
     @invariant()
     def nothing_is_debited_without_a_plan_in_force(self):
@@ -172,6 +194,19 @@ class LedgerMachine(RuleBasedStateMachine):
                 in_force = record["plan_digest"] if record["approved"] else ""
             if record["type"] == "DEBIT":
                 assert record["plan_digest"] == in_force
+
+
+def _refusal(attempt, *args, **options):
+    """Return the code with which something was refused, "" if it was not."""
+    try:
+        attempt(*args, **options)
+    except RefusalError as error:
+        return error.code
+    return ""
+
+
+def _sha(blob):
+    return f"sha256:{hashlib.sha256(blob).hexdigest()}"
 
 
 def _key(record):

@@ -12,6 +12,7 @@ from fondaco.shared.privacy import ledger as ledger_module
 from fondaco.shared.privacy.ledger import Ledger
 from fondaco.shared.privacy.plan import RunPlan
 from fondaco.shared.privacy.policy import Policy
+from fondaco.shared.privacy.witnessed import check_newest
 
 OWNER = Identity.seeded(0, key_name("north"))
 SERVER = Identity.seeded(0, COORDINATOR)
@@ -230,11 +231,11 @@ def test_audit_is_noted_by_the_hash_of_its_report(ledger):
 def test_ledger_behind_its_own_head_writes_no_more(ledger):
     head = ledger.chain.head
     for note in ("", "text", ledger.chain.note()):
-        ledger.check_newest(note)
+        check_newest(ledger.chain, note)
     longer = replace(head, size=head.size + 1)
-    ledger.check_newest(longer.signed_by(Identity.seeded(0, key_name("south"))))
+    check_newest(ledger.chain, longer.signed_by(Identity.seeded(0, key_name("south"))))
     with pytest.raises(RefusalError, match="had 3 records and has 2") as caught:
-        ledger.check_newest(longer.signed_by(OWNER))
+        check_newest(ledger.chain, longer.signed_by(OWNER))
     assert caught.value.code == "behind"
 
 

@@ -191,7 +191,7 @@ def test_plan_refuses_a_term_it_does_not_know(plan, term, value):
 
 
 def test_plan_refuses_shared_noise_outside_of_simulations(plan, make_roster):
-    with pytest.raises(ConfigError, match="secure aggregation"):
+    with pytest.raises(ConfigError, match="needs secure_aggregation='masked-sum'"):
         replace(plan, **make_roster(mode="deploy"))
 
 

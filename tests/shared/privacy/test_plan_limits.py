@@ -172,8 +172,8 @@ def test_epsilon_among_the_honest_is_that_of_one_silo_where_each_protects_itself
 
 
 def test_plan_says_by_which_schema_it_is_read(plan):
-    assert json.loads(plan.to_json())["schema"] == 3
-    with pytest.raises(ConfigError, match="no plan of schema 3"):
+    assert json.loads(plan.to_json())["schema"] == 4
+    with pytest.raises(ConfigError, match="no plan of schema 4"):
         plan.from_json("{}")
 
 

@@ -14,9 +14,13 @@ from fondaco.shared.calibration import epsilon_in_silos
 from fondaco.shared.errors import ConfigError
 from fondaco.shared.models.terms import FUSION, FUSION_CLIP
 from fondaco.shared.privacy.events import EVERYBODY
-from fondaco.shared.privacy.plan import RunPlan
+from fondaco.shared.privacy.plan import MASKED, RunPlan
 from fondaco.shared.provenance import code_digest
 
+_QUANTUM = {
+    "x25519": ", which a later quantum computer could break",
+    "x25519-mlkem768": ", also against a later quantum computer",
+}
 SILOS = (1, 2, 3)
 """Numbers of silos that one customer may have rows in, for the worst case."""
 
@@ -77,7 +81,8 @@ def release_facts(plan: RunPlan) -> list[dict[str, Any]]:
 
 
 def _promise(plan: RunPlan) -> dict[str, Any]:
-    names = ("unit", "adjacency", "max_silos_per_customer", "trust", "secure_aggregation")
+    names = ["unit", "adjacency", "max_silos_per_customer", "trust"]
+    names += ["secure_aggregation", "key_agreement", "ring_bits"]
     return {
         **{name: getattr(plan, name) for name in names},
         "target_epsilon": float(plan.target_epsilon),
@@ -125,7 +130,7 @@ def in_words(facts: Mapping[str, Any]) -> list[str]:
         f"At least {cohort['n_min']} silos must be present; {cohort['t_collude']} may side with "
         f"the server; {cohort['witnesses']} others must have co-signed a silo's ledger before "
         "its next release.",
-        _about_trust(promise),
+        _about_trust(promise, cohort),
         _about_time(facts),
         "It names the client code installed here."
         if facts["code_is_installed_here"]
@@ -147,12 +152,20 @@ def _surety(epsilon: float) -> str:
     return f"{100.0 / (1.0 + math.exp(-epsilon)):.1f} %"
 
 
-def _about_trust(promise: Mapping[str, Any]) -> str:
+def _about_trust(promise: Mapping[str, Any], cohort: Mapping[str, int]) -> str:
     if promise["trust"] == "silo":
         return "Each silo adds all of the noise itself and trusts neither server nor silos."
+    if promise["secure_aggregation"] != MASKED:
+        return (
+            "The silos share the noise, but secure aggregation is "
+            f"{promise['secure_aggregation']} here: whoever adds their sums up sees each of them."
+        )
+    quantum = _QUANTUM.get(promise["key_agreement"], "")
     return (
-        "The silos share the noise, so the promise rests on secure aggregation, which is "
-        f"{promise['secure_aggregation']} here."
+        "The silos share the noise and mask their sums, of which the server reads those of at "
+        f"least {cohort['n_min']} silos only (masked-sum, keys by {promise['key_agreement']}"
+        f"{quantum}, ring of {promise['ring_bits']} bits). It promises nothing against more than "
+        f"{cohort['t_collude']} colluding silo(s), nor that a silo tells the truth."
     )
 
 

@@ -52,9 +52,22 @@ def test_same_facts_make_the_same_plan(catalogue):
     assert make_plan(asked, catalogue).digest == make_plan(asked, catalogue).digest
 
 
-def test_shared_noise_waits_for_secure_aggregation():
-    with pytest.raises(ConfigError, match=r'secure aggregation.*set trust = "silo"'):
-        config(privacy={"trust": "aggregate"})
+@pytest.mark.parametrize("asked", ["", "masked-sum"])
+def test_shared_noise_is_masked_in_a_deployment(catalogue, asked):
+    privacy = {"trust": "aggregate", "head": 4, "secure_aggregation": asked}
+    plan = make_plan(config(privacy=privacy), catalogue)
+    assert (plan.secure_aggregation, plan.key_agreement) == ("masked-sum", "x25519")
+    assert plan.ring_bits in (32, 64)
+
+
+@pytest.mark.parametrize(
+    ("n_silos", "asked"),
+    [(6, {"secure_aggregation": "simulated"}), (2, {}), (6, {"secure_aggregation": "none"})],
+)
+def test_noise_that_nothing_hides_is_not_shared_in_a_deployment(catalogue, n_silos, asked):
+    privacy = {"trust": "aggregate", "head": 4, **asked}
+    with pytest.raises(ConfigError):
+        make_plan(config(n_silos, privacy=privacy), catalogue)
 
 
 def test_enough_witnesses_are_asked_for_unless_named(catalogue):

@@ -186,18 +186,47 @@ def test_show_says_what_an_agent_would_refuse(make_plan, tmp_path):
     plan = make_plan(expires="2020-01-01", code_digest="sha256:other", public=public)
     path.write_text(to_toml(plan))
     text = " ".join(run("plan", "show", path).stdout.split())
-    for part in ("EXPIRED on 2020-01-01", "OTHER client code", "claims nothing", "is simulated"):
+    for part in (
+        "EXPIRED on 2020-01-01",
+        "OTHER client code",
+        "claims nothing",
+        "simulated here: ",
+    ):
         assert part in text
     assert "[red]evil" in text
     assert "\x1b[2J" not in text
 
 
-def test_shared_noise_is_refused_with_the_fix(folder, fails):
+def test_shared_noise_is_masked_in_a_deployment(folder):
     (folder / "config.toml").write_text(CONFIG.replace('"silo"', '"aggregate"'))
-    line = fails(*new(folder))
-    assert "secure aggregation" in line
-    assert 'set trust = "silo" in [privacy]' in line
-    assert not (folder / "plan.toml").exists()
+    run(*new(folder))
+    facts = json.loads(run("plan", "show", folder / "plan.toml", "--json").stdout)
+    assert facts["promise"]["secure_aggregation"] == "masked-sum"
+    assert facts["promise"]["key_agreement"] == "x25519"
+    assert facts["promise"]["ring_bits"] in (32, 64)
+
+
+@pytest.mark.parametrize(
+    ("key_agreement", "later"),
+    [
+        ("x25519", "a later quantum computer could break"),
+        ("x25519-mlkem768", "also against a later quantum computer"),
+    ],
+)
+def test_show_tells_what_masks_give_and_what_not(
+    make_plan, make_masked, tmp_path, key_agreement, later
+):
+    plan = make_plan(**make_masked(key_agreement=key_agreement, ring_bits=32))
+    (tmp_path / "plan.toml").write_text(to_toml(plan))
+    text = " ".join(run("plan", "show", tmp_path / "plan.toml").stdout.split())
+    for part in (
+        "reads those of at least 9 silos only",
+        f"keys by {key_agreement}",
+        later,
+        "ring of 32 bits",
+        "nothing against more than 1 colluding silo(s)",
+    ):
+        assert part in text
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def add_masks(
         raise CodecError(f"{values.dtype} of shape {values.shape} is no vector of u4 or u8")
     _check_keys(keys)
     streams = [(_cipher(key).update_into, _OPERATIONS[sign]) for key, sign in keys]
-    zeros, stream = bytes(_CHUNK), bytearray(_CHUNK)
+    zeros, stream = memoryview(bytes(_CHUNK)), bytearray(_CHUNK)
     words = np.frombuffer(stream, dtype=values.dtype)
     for start in range(0, len(values), len(words)):
         part = values[start : start + len(words)]

@@ -1,0 +1,23 @@
+"""Federations of masked sums in memory."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+pytest.register_assert_rewrite("masked_federation", "curious_coordinator")
+
+from masked_federation import Federation  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def make_federation():
+    """Number of silos, and options -> a federation."""
+    return Federation.of
+
+
+@pytest.fixture(scope="session")
+def six(make_federation):
+    """Six silos; five must remain, and agree."""
+    return make_federation(6)

@@ -1,0 +1,470 @@
+"""A coordinator that lies about participants and survivors: refused, or it learns nothing by it."""
+
+from dataclasses import replace
+from itertools import combinations
+
+import pytest
+from curious_coordinator import Curious, refused
+from masked_federation import Federation
+
+from fondaco.shared.errors import RefusalError, RoundError
+from fondaco.shared.privacy.plan import Cohort
+from fondaco.shared.secagg import assembly
+from fondaco.shared.secagg.keys import KEM_TEXT, KEY, TAG, derive, encapsulate, seal
+from fondaco.shared.secagg.messages import Certificate, Delivery, participants_digest
+from fondaco.shared.secagg.parcels import SHARES, Route
+
+VICTIM = "silo-000"
+
+
+def _shared(federation, **task):
+    return federation.round(**task).until("share")
+
+
+def _released(federation, **task):
+    return federation.round(**task).until("release")
+
+
+def _survivors(whole, *names):
+    return assembly.survivors_of(whole.known, names)
+
+
+def _sees_all(whole):
+    return Curious(whole).saw(*(whole.silos[name] for name in whole.words))
+
+
+def test_honest_round_tells_the_sum_and_nothing_else(six):
+    """The yardstick itself: before the answers nothing, afterwards one sum."""
+    whole = _released(six)
+    curious = _sees_all(whole)
+    assert curious.learns() == []
+    whole.confirm().unmask()
+    curious.told(*whole.answers.values())
+    assert curious.learns() == [set(six.names)]
+
+
+def test_yardstick_sees_what_both_shares_of_a_silo_would_tell(six):
+    whole = _released(six)
+    curious = _sees_all(whole).bribe(*(whole.silos[name] for name in six.names[1:]))
+    assert {VICTIM} in curious.learns()
+
+
+# Participants
+
+
+def test_fewer_participants_than_the_plan_needs_are_refused(six):
+    whole = _shared(six)
+    told = whole.deliveries()[VICTIM]
+    few = {name: told.participants[name] for name in six.names[:4]}
+    with refused("too-few"):
+        whole.silos[VICTIM].release(replace(told, participants=few))
+
+
+def test_single_silo_cohort_is_refused(six):
+    whole = _shared(six)
+    told = whole.deliveries()[VICTIM]
+    alone = {VICTIM: told.participants[VICTIM]}
+    with refused("too-few"):
+        whole.silos[VICTIM].release(Delivery(participants=alone, parcels={}))
+
+
+def test_participant_that_never_agreed_is_refused(six):
+    whole = six.round().until("share", share=["silo-005"])
+    told = whole.deliveries()[VICTIM]
+    for signature in (b"", bytes(64), told.participants["silo-001"]):
+        forged = {**told.participants, "silo-005": signature}
+        with refused("bad-signature"):
+            whole.silos[VICTIM].release(replace(told, participants=forged))
+
+
+def test_participant_outside_of_the_roster_is_refused(six):
+    whole = six.round().until("share", hello=["silo-005"])
+    told = whole.deliveries()[VICTIM]
+    signature = six.agreement("silo-005", whole.task, whole.roster)
+    with refused("unknown-silo"):
+        whole.silos[VICTIM].release(
+            replace(told, participants={**told.participants, "silo-005": signature})
+        )
+
+
+def test_silo_that_is_no_participant_masks_nothing(six):
+    whole = _shared(six)
+    told = whole.deliveries()["silo-001"]
+    others = {name: told.participants[name] for name in six.names[1:]}
+    with refused("not-a-survivor"):
+        whole.silos[VICTIM].release(replace(told, participants=others))
+
+
+def test_delivery_before_a_roster_is_refused(six):
+    whole = _shared(six)
+    late = six.silo(VICTIM)
+    late.hello(whole.task)
+    with refused("out-of-order"):
+        late.release(whole.deliveries()[VICTIM])
+
+
+def test_other_participants_afterwards_are_refused(six):
+    whole = _released(six)
+    told = whole.deliveries()[VICTIM]
+    fewer = {name: told.participants[name] for name in six.names[:5]}
+    with refused("other-roster"):
+        whole.silos[VICTIM].release(replace(told, participants=fewer))
+
+
+def test_delivery_of_an_earlier_attempt_is_refused(six):
+    earlier = _released(six, run_id="one")
+    whole = _shared(six, run_id="one", attempt=2)
+    with refused("bad-signature"):
+        whole.silos[VICTIM].release(earlier.deliveries()[VICTIM])
+
+
+def test_parcels_of_an_earlier_attempt_are_as_good_as_none(six):
+    earlier = _released(six, run_id="one")
+    whole = _shared(six, run_id="one", attempt=2)
+    silo, told = whole.silos[VICTIM], whole.deliveries()[VICTIM]
+    silo.release(replace(told, parcels=earlier.deliveries()[VICTIM].parcels))
+    assert silo.session.mask_shares == {}
+    assert silo.session.self_shares == {}
+
+
+def _swapped(deliveries):
+    """Everybody gets the parcels of the next silo."""
+    names = sorted(deliveries)
+    following = dict(zip(names, names[1:] + names[:1], strict=True))
+    return {
+        name: replace(deliveries[name], parcels=deliveries[following[name]].parcels)
+        for name in names
+    }
+
+
+def test_parcels_for_somebody_else_open_for_nobody(six):
+    whole = _shared(six)
+    swapped = _swapped(whole.deliveries())
+    whole.deliveries = lambda: swapped
+    whole.release().confirm()
+    assert not any(silo.session.mask_shares for silo in whole.silos.values())
+    assert whole.unmask().total().tolist() == whole.expected().tolist()
+
+
+def test_parcels_of_somebody_else_open_for_nobody(six):
+    """The sender is part of the key."""
+    whole = _shared(six)
+    told = whole.deliveries()[VICTIM]
+    turned = dict(zip(told.parcels, reversed(told.parcels.values()), strict=True))
+    del turned["silo-003"]
+    silo = whole.silos[VICTIM]
+    silo.release(replace(told, parcels=turned))
+    assert silo.session.mask_shares == {}
+
+
+def test_parcels_for_somebody_else_are_refused_by_the_hybrid():
+    whole = _shared(Federation.of(3, hybrid=True))
+    with refused("bad-parcel"):
+        whole.silos["silo-001"].release(_swapped(whole.deliveries())["silo-001"])
+
+
+def _split_view(six):
+    """One half is told of all six participants, the other of five."""
+    whole = _shared(six)
+    five = [said for said in whole.known.shares.values() if said.silo_id != "silo-005"]
+    other = whole.fork().agree(five)
+    for name in six.names:
+        told = (other if name in six.names[:2] else whole).deliveries()[name]
+        whole.words[name] = whole.silos[name].release(told)
+    return whole, other
+
+
+def test_silos_that_were_told_of_different_participants_share_no_mask(six):
+    whole, other = _split_view(six)
+    assert _sees_all(whole).learns() == []
+    for view in (whole, other):
+        survivors = assembly.survivors_of(view.known, six.names[:5])
+        said = []
+        for name in six.names[:5]:
+            silo = whole.silos[name]
+            if silo.session.participants == view.known.participants:
+                said.append(silo.confirm(survivors))
+            else:
+                with refused("other-roster"):
+                    silo.confirm(survivors)
+        with refused("too-few"):
+            assembly.certificate(survivors, said, six.terms)
+
+
+# Survivors
+
+
+def test_two_survivors_sets_find_no_two_certificates(six):
+    """Both shares of one silo: half is told it lives, half that it fell silent."""
+    whole = _released(six)
+    for victim_lives, names in ((True, six.names[:3]), (False, six.names[3:])):
+        told = _survivors(whole, *(six.names if victim_lives else six.names[1:]))
+        said = [whole.silos[name].confirm(told) for name in names]
+        with refused("too-few"):
+            assembly.certificate(told, said, six.terms)
+        made = Certificate(
+            survivors=told, confirmations={each.silo_id: each.signature for each in said}
+        )
+        for name in names:
+            with refused("too-few"):
+                whole.silos[name].unmask(made)
+
+
+def test_both_shares_of_one_silo_are_never_told(six):
+    """After the answer for a set with the victim none is given for one without it."""
+    whole = _released(six).confirm()
+    name = "silo-001"
+    first = whole.silos[name].unmask(whole.certificate)
+    assert VICTIM in first.self_shares
+    assert first.mask_shares == {}
+    without = six.certificate(six.names[1:], _survivors(whole, *six.names[1:]))
+    with refused("no-session"):
+        whole.silos[name].unmask(without)
+
+
+def test_no_answer_holds_both_shares_whoever_fell_silent(six):
+    for silent in six.names:
+        whole = six.round().until("unmask", release=[silent])
+        for said in whole.answers.values():
+            assert not set(said.self_shares) & set(said.mask_shares)
+            assert set(said.mask_shares) == {silent}
+            assert silent not in said.self_shares
+            assert said.silo_id not in said.self_shares
+
+
+@pytest.mark.parametrize("t_collude", [0, 1])
+def test_bribed_silos_do_not_get_both_shares_together(t_collude):
+    """They sign for both sets; however honest silos are split, one certificate comes about."""
+    federation = Federation.of(6, t_collude=t_collude)
+    names, bribed = federation.names, federation.names[6 - t_collude :]
+    honest = names[1 : 6 - t_collude]
+    for size in range(len(honest) + 1):
+        for told_alive in combinations(honest, size):
+            sides = [{VICTIM, *told_alive, *bribed}, {*set(honest) - {*told_alive}, *bribed}]
+            enough = [len(side) >= federation.terms.cohort.threshold for side in sides]
+            assert not all(enough)
+
+
+@pytest.mark.parametrize("n", [3, 4, 5, 10, 30, 100, 101, 1000])
+def test_no_two_certificates_without_an_honest_silo_in_both(n):
+    for t_collude in range(n):
+        cohort = Cohort(n_silos=n, n_min=n, t_collude=t_collude)
+        if cohort.may_mask:
+            assert 2 * cohort.threshold - n > t_collude
+            assert cohort.threshold > t_collude + 1
+
+
+def test_silo_that_lives_and_is_called_silent_stays_masked(six):
+    """Claims a drop-out that did not happen: the victim refuses, its own mask stays."""
+    whole = _released(six)
+    curious = _sees_all(whole)
+    lie = _survivors(whole, *six.names[1:])
+    with refused("not-a-survivor"):
+        whole.silos[VICTIM].confirm(lie)
+    certificate = six.certificate(six.names[1:], lie)
+    for name in six.names[1:]:
+        whole.silos[name].confirm(lie)
+        curious.told(whole.silos[name].unmask(certificate))
+    assert curious.learns() == [set(six.names[1:])]
+
+
+def test_silent_silo_that_is_called_alive_spoils_the_sum_only(six):
+    """Its share of the noise would be missing: the others' masks with it stay."""
+    whole = six.round().until("release", release=[VICTIM])
+    lie = _survivors(whole, *six.names)
+    certificate = six.certificate(six.names[1:], lie)
+    curious = _sees_all(whole)
+    for name in six.names[1:]:
+        whole.silos[name].confirm(lie)
+        curious.told(whole.silos[name].unmask(certificate))
+    assert curious.learns() == []
+
+
+def test_bribed_silos_add_nothing_but_their_own_numbers(six):
+    """With t_collude silos' secrets the others are still seen as one sum."""
+    whole = _released(six)
+    curious = _sees_all(whole).bribe(whole.silos["silo-005"])
+    whole.confirm().unmask()
+    curious.told(*whole.answers.values())
+    inside = [set(names) - {"silo-005"} for names in curious.learns()]
+    assert [names for names in inside if names] == [set(six.names[:5])]
+
+
+def test_fewer_survivors_than_the_plan_needs_are_refused(six):
+    whole = _released(six)
+    for names in ([VICTIM], six.names[:4]):
+        with refused("too-few"):
+            whole.silos[VICTIM].confirm(_survivors(whole, *names))
+
+
+def test_survivor_that_never_took_part_is_refused(six):
+    whole = six.round().until("release", share=["silo-005"])
+    with refused("unknown-silo"):
+        whole.silos[VICTIM].confirm(_survivors(whole, *six.names))
+
+
+def test_survivor_that_counts_twice_is_refused(six):
+    whole = _released(six)
+    twice = replace(whole.survivors, silos=(VICTIM, *whole.survivors.silos))
+    backwards = replace(whole.survivors, silos=whole.survivors.silos[::-1])
+    for survivors in (twice, backwards):
+        with refused("unknown-silo"):
+            whole.silos[VICTIM].confirm(survivors)
+
+
+@pytest.mark.parametrize("field", ["task", "roster", "participants"])
+def test_survivors_of_another_attempt_are_refused(six, field):
+    earlier = _released(six, run_id="one")
+    whole = _released(six, run_id="one", attempt=2)
+    mixed = replace(whole.survivors, **{field: getattr(earlier.survivors, field)})
+    for survivors in (earlier.survivors, mixed):
+        with refused("other-roster"):
+            whole.silos[VICTIM].confirm(survivors)
+
+
+def test_survivors_of_other_participants_are_refused(six):
+    whole = _released(six)
+    digest = participants_digest(whole.roster.digest, tuple(six.names[:5]))
+    with refused("other-roster"):
+        whole.silos[VICTIM].confirm(replace(whole.survivors, participants=digest))
+
+
+def test_survivors_that_change_late_are_refused(six):
+    whole = _released(six)
+    whole.silos[VICTIM].confirm(whole.survivors)
+    with refused("other-survivors"):
+        whole.silos[VICTIM].confirm(_survivors(whole, *six.names[:5]))
+
+
+def test_survivors_that_change_in_the_certificate_are_refused(six):
+    whole = _released(six).confirm()
+    other = six.certificate(six.names[:5], _survivors(whole, *six.names[:5]))
+    with refused("other-survivors"):
+        whole.silos[VICTIM].unmask(other)
+
+
+def test_confirmation_before_taking_part_is_refused(six):
+    whole = _released(six)
+    early = six.round().until("share").silos[VICTIM]
+    with refused("out-of-order"):
+        early.confirm(whole.survivors)
+
+
+def test_unmasking_before_the_confirmation_is_refused(six):
+    whole = _released(six)
+    with refused("out-of-order"):
+        whole.silos[VICTIM].unmask(six.certificate(six.names, whole.survivors))
+
+
+# Certificates
+
+
+@pytest.mark.parametrize("signers", [0, 1, 4])
+def test_unmasking_without_enough_confirmations_is_refused(six, signers):
+    """Threshold 0, threshold 1, one too few."""
+    whole = _released(six).confirm()
+    few = six.certificate(six.names[:signers], whole.survivors)
+    with refused("too-few"):
+        whole.silos[VICTIM].unmask(few)
+
+
+def test_certificate_of_silos_that_fell_silent_is_refused(six):
+    whole = six.round().until("confirm", release=["silo-005"])
+    forged = six.certificate(six.names, whole.survivors)
+    with refused("unknown-silo"):
+        whole.silos[VICTIM].unmask(forged)
+
+
+def test_certificate_with_forged_signatures_is_refused(six):
+    whole = _released(six).confirm()
+    signatures = whole.certificate.confirmations
+    one = signatures["silo-001"]
+    for forged in (dict.fromkeys(signatures, one), dict.fromkeys(signatures, bytes(64))):
+        with refused("bad-signature"):
+            whole.silos[VICTIM].unmask(replace(whole.certificate, confirmations=forged))
+
+
+def test_certificate_of_an_earlier_attempt_is_refused(six):
+    earlier = _released(six, run_id="one").confirm()
+    whole = _released(six, run_id="one", attempt=2).confirm()
+    with refused("other-roster"):
+        whole.silos[VICTIM].unmask(earlier.certificate)
+    old = replace(whole.certificate, confirmations=earlier.certificate.confirmations)
+    with refused("bad-signature"):
+        whole.silos[VICTIM].unmask(old)
+
+
+def test_agreement_is_no_confirmation(six):
+    """Signatures say what they are over: those under a roster do not certify survivors."""
+    whole = _released(six).confirm()
+    agreements = {name: said.signature for name, said in whole.known.shares.items()}
+    with refused("bad-signature"):
+        whole.silos[VICTIM].unmask(replace(whole.certificate, confirmations=agreements))
+
+
+def test_second_answer_is_refused_whoever_is_said_to_survive(six):
+    whole = _released(six).confirm().unmask()
+    other = six.certificate(six.names[:5], _survivors(whole, *six.names[:5]))
+    for certificate in (whole.certificate, other):
+        with refused("no-session"):
+            whole.silos[VICTIM].unmask(certificate)
+
+
+def test_nothing_at_all_is_said_after_the_answer(six):
+    whole = _released(six).confirm().unmask()
+    silo = whole.silos[VICTIM]
+    steps = (
+        lambda: silo.share(whole.roster),
+        lambda: silo.release(whole.deliveries()[VICTIM]),
+        lambda: silo.confirm(whole.survivors),
+    )
+    for step in steps:
+        with refused("no-session"):
+            step()
+
+
+def test_too_few_answers_unmask_nothing(six):
+    whole = six.round().until("unmask", release=["silo-005"], unmask=[VICTIM])
+    curious = _sees_all(whole).told(*whole.answers.values())
+    assert curious.learns() == []
+    with pytest.raises(RoundError, match="4 shares of silo-000 came, 5 are needed"):
+        whole.total()
+
+
+def test_answers_of_two_attempts_do_not_add_up(six):
+    """Seeds of another attempt unmask nothing of this one."""
+    earlier = _released(six, run_id="one").confirm().unmask()
+    whole = _released(six, run_id="one", attempt=2)
+    assert _sees_all(whole).told(*earlier.answers.values()).learns() == []
+
+
+def test_hybrid_survives_the_same_yardstick():
+    federation = Federation.of(4, hybrid=True)
+    whole = federation.round().until("confirm", release=["silo-001"])
+    curious = _sees_all(whole)
+    assert curious.learns() == []
+    curious.told(*whole.unmask().answers.values())
+    assert curious.learns() == [{"silo-000", "silo-002", "silo-003"}]
+
+
+def _with_own_secret(whole, sender, receiver, parcel):
+    """Return the parcel with a secret that the coordinator knows in the place of the sender's."""
+    route = Route(task=whole.task, roster=whole.roster, sender=sender, receiver=receiver)
+    secret, text = encapsulate(whole.roster.by_silo[receiver].mask_kem)
+    sealed = seal(derive(secret, "mask parcel", *route.context), bytes(KEY))
+    return parcel[: KEM_TEXT + SHARES + TAG] + text + sealed
+
+
+@pytest.mark.xfail(
+    strict=True, raises=pytest.fail.Exception, reason="anyone can seal a mask secret"
+)
+def test_coordinator_cannot_put_in_its_own_post_quantum_secret():
+    """Recorded today, X25519 broken later: then the secret that went through ML-KEM must hold."""
+    whole = _shared(Federation.of(3, hybrid=True))
+    told = whole.deliveries()["silo-002"]
+    parcels = {
+        sender: _with_own_secret(whole, sender, "silo-002", parcel)
+        for sender, parcel in told.parcels.items()
+    }
+    with pytest.raises(RefusalError):
+        whole.silos["silo-002"].release(replace(told, parcels=parcels))

@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from flwr.app import Context
@@ -17,7 +16,7 @@ from fondaco.shared.codec import Shapes
 from fondaco.shared.models import PublicFacts
 from fondaco.shared.models.terms import FUSION, POPULARITY, PlannedModels, combiner_of
 from fondaco.shared.privacy.events import PrivacyEvent
-from fondaco.shared.privacy.plan import RunPlan
+from fondaco.shared.privacy.plan import MASKED, RunPlan
 from fondaco.shared.records import GlobalModel
 from fondaco.shared.workspace import Workspace
 
@@ -32,8 +31,10 @@ from .global_model import (
     model_digest,
     save_global_model,
 )
+from .journal import Journals
 from .learning import Learner
-from .rounds import Cohort, Coordinator, Progress
+from .masked import collect_masked
+from .rounds import NOTHING_MORE, About, Cohort, Coordinator, Progress
 from .witness import WitnessBook
 
 
@@ -99,6 +100,7 @@ class _Run:
         self._plan = job.plan
         self._cohort = cohort
         self._checkpoints = Checkpoints(job.workspace.checkpoints, job.plan.digest)
+        self._journals = Journals(job.workspace.journals)
         self._rounds: list[RoundResult] = []
         self._unreached: list[Dropped] = []
         self._seconds: dict[str, float] = {}
@@ -110,7 +112,7 @@ class _Run:
             model = replace(model, parameters=self._learn(model))
         if self._events(FUSION):
             digest = self._publish(model)
-            gains = self._once(FUSION, model_digest=digest)
+            gains = self._once(FUSION, About(model_digest=digest))
             noise = joint_stddev(self._plan, gains)
             model = replace(model, fusion=choose_weights(self._plan, gains.total, noise))
         self._publish(model)
@@ -133,7 +135,7 @@ class _Run:
         gram = None
         if self._events("gram"):
             head = choose_head(self._plan, popularity.total)
-            gram = self._once("gram", head=head)
+            gram = self._once("gram", About(head=head))
         return build_base(self._plan, self._job.catalogue, popularity, gram)
 
     def _learn(self, model: GlobalModel) -> NDArray[np.float32]:
@@ -148,30 +150,34 @@ class _Run:
             learner = Learner(name, self._plan, facts, start)
             for event in self._events(name):
                 sent = learner.parameters
-                learner.absorb(self._finished(event, parameters=sent, model_digest=digest))
+                learner.absorb(self._finished(event, About(parameters=sent, model_digest=digest)))
             learned.append(learner.final())
         return np.concatenate(learned)
 
     def _events(self, kind: str) -> list[PrivacyEvent]:
         return [event for event in self._plan.releases if event.kind == kind]
 
-    def _once(self, kind: str, **request: Any) -> RoundResult:  # noqa: ANN401  (of `collect`)
-        return self._finished(self._events(kind)[0], **request)
+    def _once(self, kind: str, about: About = NOTHING_MORE) -> RoundResult:
+        return self._finished(self._events(kind)[0], about)
 
-    def _finished(self, event: PrivacyEvent, **request: Any) -> RoundResult:  # noqa: ANN401
+    def _finished(self, event: PrivacyEvent, about: About) -> RoundResult:
         """Return the round's result, from its checkpoint if it has been finished."""
         start = time.perf_counter()
         result = self._checkpoints.load(event.round_num)
         if result is None:
-            aggregator = combiner_of(self._plan, event.kind)
-            result = self._coordinator.collect(
-                self._cohort, event, aggregator=aggregator, **request
-            )
+            result = self._collected(event, about)
             self._checkpoints.save(result)
+            self._journals.remove(event.round_num)
         self._rounds.append(result)
         spent = time.perf_counter() - start
         self._seconds[event.kind] = self._seconds.get(event.kind, 0.0) + spent
         return result
+
+    def _collected(self, event: PrivacyEvent, about: About) -> RoundResult:
+        if self._plan.secure_aggregation == MASKED:
+            return collect_masked(self._coordinator, self._cohort, event, self._journals, about)
+        aggregator = combiner_of(self._plan, event.kind)
+        return self._coordinator.collect(self._cohort, event, about, aggregator=aggregator)
 
     def _publish(self, model: GlobalModel) -> str:
         """Send the model to all silos; return its digest."""

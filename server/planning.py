@@ -97,7 +97,7 @@ def _secure_aggregation(config: PlanConfig, cohort: Cohort) -> str:
         if asked:
             raise ConfigError(f'secure_aggregation={asked!r} needs privacy.trust = "aggregate"')
         return "none"
-    if asked != "simulated" and (asked or config.mode == "deploy"):
+    if asked != "simulated" and (asked or config.mode == "deploy" or cohort.may_mask):
         cohort.check_masked()
         return MASKED
     return "simulated"

@@ -4,10 +4,12 @@ Not Flower's `Strategy.start`: one odd reply ends a run there, all replies are h
 and nothing resumes.
 """
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 from flwr.app import Message
@@ -19,7 +21,13 @@ from fondaco.shared.codec import Shapes
 from fondaco.shared.errors import CodecError, LedgerError, RoundError
 from fondaco.shared.privacy.events import PrivacyEvent
 from fondaco.shared.privacy.plan import RunPlan
-from fondaco.shared.records import GlobalModel, PrivateUpdate, RoundRequest, SiloStatus
+from fondaco.shared.records import (
+    GlobalModel,
+    MaskedUpdate,
+    PrivateUpdate,
+    RoundRequest,
+    SiloStatus,
+)
 
 from .aggregation import AGGREGATORS
 from .checkpoint import Dropped, RoundResult
@@ -27,8 +35,9 @@ from .witness import WitnessBook
 
 POLL_S = 0.05
 MOST_PASSES = 5
-NO_ITEMS: NDArray[np.int64] = np.empty(0, dtype=np.int64)
-NO_PARAMETERS: NDArray[np.float32] = np.empty(0, dtype=np.float32)
+
+NOTHING: Mapping[str, bytes] = {}
+U = TypeVar("U", PrivateUpdate, MaskedUpdate)
 
 Progress = Callable[[str, int, int], None]
 """(stage, silos heard, silos asked) -> None."""
@@ -40,6 +49,24 @@ class Cohort:
 
     silos: Mapping[int, str]
     dropped: tuple[Dropped, ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class About:
+    """What a request carries beside its release.
+
+    Attributes:
+        head: (n_head,) items of the Gram.
+        parameters: (n_parameters,) of the model that is learned.
+        model_digest: the published model that the statistic builds upon.
+    """
+
+    head: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    parameters: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, dtype=np.float32))
+    model_digest: str = ""
+
+
+NOTHING_MORE = About()
 
 
 class Coordinator:
@@ -83,7 +110,7 @@ class Coordinator:
         silos: dict[int, str] = {}
         dropped: list[Dropped] = []
         nodes = dict.fromkeys(self._wait_for_nodes(), "")
-        for node, reply in self._ask("query.status", b"", nodes, "roll call"):
+        for node, reply in self.ask("query.status", b"", nodes, "roll call"):
             status = self._read(reply, SiloStatus)
             if isinstance(status, str):
                 dropped.append(Dropped(f"node {node}", 0, status))
@@ -102,53 +129,37 @@ class Coordinator:
         self,
         cohort: Cohort,
         event: PrivacyEvent,
+        about: About = NOTHING_MORE,
         *,
         aggregator: str = "sum",
-        head: NDArray[np.int64] = NO_ITEMS,
-        parameters: NDArray[np.float32] = NO_PARAMETERS,
-        model_digest: str = "",
     ) -> RoundResult:
         """Return what every silo releases for `event`, aggregated.
 
         Args:
             cohort: who is asked.
             event: a release of the plan.
+            about: what the request carries.
             aggregator: a name of AGGREGATORS.
-            head: (n_head,) items of the Gram.
-            parameters: (n_parameters,) of the model that is learned.
-            model_digest: the published model that the statistic builds upon.
 
         Raises:
             RoundError: fewer than the plan's `n_min` answered in time and in shape.
         """
+        request = self.request(event, about)
         kind, round_num = event.kind, event.round_num
-        request = RoundRequest(
-            plan_digest=self._plan.digest,
-            code_digest=self._plan.code_digest,
-            kind=kind,
-            round_num=round_num,
-            attempt=1,
-            model_digest=model_digest,
-            head=head,
-            parameters=parameters,
-        )
         total = AGGREGATORS[aggregator](event.dim)
         present: list[str] = []
         dropped: list[Dropped] = []
         blob = codec.encode(request)
         self.witness(cohort)
-        for node, reply in self._ask("train.release", blob, cohort.silos, kind):
+        for node, reply in self.ask("train.release", blob, cohort.silos, kind):
             silo_id = cohort.silos[node]
-            update = self._read(reply, PrivateUpdate)
-            if isinstance(update, PrivateUpdate):
-                misfit = self._misfit(update, request, silo_id) or self._in_ledger(silo_id, reply)
-                update = misfit or update
+            update = self.released(reply, PrivateUpdate, request, silo_id)
             if isinstance(update, str):
                 dropped.append(Dropped(silo_id, round_num, update))
             else:
                 total.add(update.values, self._weights.get(silo_id, 1.0))
                 present.append(silo_id)
-        self._book.save()  # before the round counts as done
+        self.heard_all()
         self._require_quorum(len(present), dropped, kind)
         return RoundResult(
             kind=kind,
@@ -158,11 +169,29 @@ class Coordinator:
             dropped=tuple(sorted(dropped, key=lambda d: d.silo_id)),
         )
 
+    @property
+    def plan(self) -> RunPlan:
+        """What the silos agreed to."""
+        return self._plan
+
+    def request(self, event: PrivacyEvent, about: About) -> RoundRequest:
+        """Return the request for a release of the plan, in its first attempt."""
+        return RoundRequest(
+            plan_digest=self._plan.digest,
+            code_digest=self._plan.code_digest,
+            kind=event.kind,
+            round_num=event.round_num,
+            attempt=1,
+            model_digest=about.model_digest,
+            head=about.head,
+            parameters=about.parameters,
+        )
+
     def publish(self, cohort: Cohort, model: GlobalModel) -> tuple[Dropped, ...]:
         """Send the global model to every silo; return those that did not take it."""
         round_num = model.after_round + 1
         unreached = []
-        for node, reply in self._ask("train.publish", codec.encode(model), cohort.silos, "publish"):
+        for node, reply in self.ask("train.publish", codec.encode(model), cohort.silos, "publish"):
             status, silo_id = self._read(reply, SiloStatus), cohort.silos[node]
             why = status if isinstance(status, str) else self._hear(silo_id, reply)
             unreached += [Dropped(silo_id, round_num, why)] if why else []
@@ -180,7 +209,7 @@ class Coordinator:
                 return
             calls = {silo: self._book.call(silo, witness_for=o) for silo, o in charges.items()}
             asked = {node: silo for node, silo in cohort.silos.items() if silo in charges}
-            for node, reply in self._ask("query.witness", b"", asked, "witness", calls):
+            for node, reply in self.ask("query.witness", b"", asked, "witness", calls=calls):
                 if reply is not None and not reply.has_error():
                     self._collect(asked[node], reply)
         self._book.save()
@@ -198,18 +227,35 @@ class Coordinator:
             nodes = sorted(self._grid.get_node_ids())
         return nodes
 
-    def _ask(
+    def ask(
         self,
         message_type: str,
         blob: bytes,
         nodes: Mapping[int, str],
         stage: str,
-        calls: Mapping[str, bytes] | None = None,
+        *,
+        calls: Mapping[str, bytes] = NOTHING,
+        masking: Mapping[str, bytes] = NOTHING,
+        enough: int = 0,
     ) -> Iterator[tuple[int, Message | None]]:
-        """Yield every node's reply as it comes; None for those silent at the deadline."""
+        """Yield every node's reply as it comes; None for those silent at the deadline.
+
+        Args:
+            message_type: Flower's.
+            blob: an encoded record for everybody.
+            nodes: who is asked.
+            stage: its name, for progress.
+            calls: silo -> what it is told of ledgers, if not the usual.
+            masking: silo -> an encoded message of a masked sum.
+            enough: replies without an error after which a tenth of the time is left; 0 for all.
+        """
         messages = [
             Message(
-                codec.to_message(blob, (calls or {}).get(silo_id) or self._book.call(silo_id)),
+                codec.to_message(
+                    blob,
+                    calls.get(silo_id) or self._book.call(silo_id),
+                    masking.get(silo_id, b""),
+                ),
                 dst_node_id=node,
                 message_type=message_type,
                 group_id=stage,
@@ -219,26 +265,60 @@ class Coordinator:
         waiting = dict(zip(self._grid.push_messages(messages), nodes, strict=True))
         until = time.monotonic() + self._deadline_s
         self._progress(stage, 0, len(nodes))
+        good = 0
         while waiting and time.monotonic() < until:
             heard = len(waiting)
             for reply in self._grid.pull_messages(list(waiting)):
                 node = waiting.pop(reply.metadata.reply_to_message_id, None)
                 if node is not None:
                     yield node, reply
+                    good += not reply.has_error()
+                    if good == enough:
+                        until = min(until, time.monotonic() + self._deadline_s / 10)
                     self._progress(stage, len(nodes) - len(waiting), len(nodes))
             if len(waiting) == heard:
                 time.sleep(POLL_S)
         for node in waiting.values():
             yield node, None
 
-    def _read(self, reply: Message | None, record_type: type[codec.R]) -> "codec.R | str":
-        """Return the record in `reply`, or in words why there is none."""
+    def released(
+        self, reply: Message | None, kind: type[U], request: RoundRequest, silo_id: str
+    ) -> "U | str":
+        """Return the release in `reply`, or in words why it cannot be used."""
+        update = self._read(reply, kind)
+        if isinstance(update, str):
+            return update
+        return self._misfit(update, request, silo_id) or self._in_ledger(silo_id, reply) or update
+
+    def masking_of(self, reply: Message | None, silo_id: str) -> bytes | str:
+        """Return what a silo says about a masked sum, or in words why it says nothing."""
+        why = self._missing(reply)
+        if reply is None or why:
+            return why
+        try:
+            return self._hear(silo_id, reply) or codec.from_message(reply.content).masking
+        except CodecError as error:
+            return f"CodecError: {error}"
+
+    def heard_all(self) -> None:
+        """Put what was heard of ledgers on disk: before the round counts as done."""
+        self._book.save()
+
+    def _missing(self, reply: Message | None) -> str:
+        """Return in words why there is nothing in a reply, "" if there is."""
         if reply is None:
             return f"no answer within {self._deadline_s:g} s"
         if reply.has_error():
             return reply.error.reason or f"Flower error {reply.error.code}"
+        return ""
+
+    def _read(self, reply: Message | None, record_type: type[codec.R]) -> "codec.R | str":
+        """Return the record in `reply`, or in words why there is none."""
+        why = self._missing(reply)
+        if reply is None or why:
+            return why
         try:
-            return codec.decode(codec.from_message(reply.content)[0], record_type, self._shapes)
+            return codec.decode(codec.from_message(reply.content).record, record_type, self._shapes)
         except CodecError as error:
             return f"CodecError: {error}"
 
@@ -259,11 +339,11 @@ class Coordinator:
         why = self._hear(silo_id, reply)
         if why or reply is None:
             return why
-        blob = codec.from_message(reply.content)[0]
-        shown = self._book.shows_release(silo_id, blob)
+        shown = self._book.shows_release(silo_id, codec.from_message(reply.content).record)
         return "" if shown else "its ledger does not show this release"
 
-    def _misfit(self, update: PrivateUpdate, request: RoundRequest, silo_id: str) -> str:
+    @staticmethod
+    def _misfit(update: PrivateUpdate | MaskedUpdate, request: RoundRequest, silo_id: str) -> str:
         wanted = (silo_id, request.plan_digest, request.kind, request.round_num, request.attempt)
         got = (
             update.silo_id,
@@ -284,4 +364,9 @@ class Coordinator:
 
 
 def _about_ledgers(reply: Message | None) -> bytes:
-    return codec.from_message(reply.content)[1] if reply is not None else b""
+    return codec.from_message(reply.content).ledger if reply is not None else b""
+
+
+def sha256(blob: bytes) -> str:
+    """Return the hash of `blob`, as `sha256:...`."""
+    return f"sha256:{hashlib.sha256(blob).hexdigest()}"

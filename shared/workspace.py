@@ -20,8 +20,8 @@ class Workspace:
     `plan.json`, `catalogue.json` and `run.json` are written once by `prepare`; `silos/` holds
     each silo's data (only where processes other than the simulation's need it, or with
     `--keep-silos`), `ledgers/` each silo's ledger, `witness/` the coordinator's replicas of them
-    and their co-signed heads, `checkpoints/` the finished rounds, `model.safetensors` the global
-    model.
+    and their co-signed heads, `checkpoints/` the finished rounds, `journals/` the masked sum under
+    way, `sessions/` what the silos keep of it, `model.safetensors` the global model.
     """
 
     folder: Path
@@ -30,6 +30,11 @@ class Workspace:
     def checkpoints(self) -> Path:
         """Finished rounds."""
         return self.folder / "checkpoints"
+
+    @property
+    def journals(self) -> Path:
+        """Masked sums that are under way."""
+        return self.folder / "journals"
 
     @property
     def model(self) -> Path:

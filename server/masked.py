@@ -1,0 +1,249 @@
+"""Masked sums over Flower's Grid: the steps of `shared/secagg`, resumed wherever they stopped.
+
+Every decision is on disk before a silo hears of it, and silos answer the same question with the
+same bytes, so a coordinator that was killed asks again and goes on. What was given up stays so:
+the next try is a new attempt, for which silos that had released pay again.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import numpy as np
+
+from fondaco.shared import codec
+from fondaco.shared.errors import CodecError, RefusalError, RoundError
+from fondaco.shared.privacy.events import PrivacyEvent
+from fondaco.shared.records import MaskedUpdate, RoundRequest
+from fondaco.shared.secagg import assembly
+from fondaco.shared.secagg.assembly import Agreed
+from fondaco.shared.secagg.checks import Terms, require_quorum
+from fondaco.shared.secagg.masks import RING_DTYPES
+from fondaco.shared.secagg.messages import (
+    Confirmation,
+    Hello,
+    Roster,
+    Shares,
+    Survivors,
+    Unmasking,
+)
+
+from .checkpoint import Dropped, RoundResult
+from .journal import Journal, Journals
+from .rounds import About, Cohort, Coordinator
+
+M = TypeVar("M", Hello, Shares, Confirmation, Unmasking)
+
+
+def collect_masked(
+    coordinator: Coordinator,
+    cohort: Cohort,
+    event: PrivacyEvent,
+    journals: Journals,
+    about: About,
+) -> RoundResult:
+    """Return the sum of what the surviving silos release for `event`; no single part is seen.
+
+    Args:
+        coordinator: asks and listens.
+        cohort: who is asked.
+        event: a release of the plan.
+        journals: what is known of sums under way.
+        about: what the request carries.
+
+    Raises:
+        RoundError: too few silos went through all steps; nothing has been unmasked.
+    """
+    request, journal = journals.begin(coordinator.request(event, about))
+    sum_ = _MaskedSum(coordinator, cohort, request, journal, journals)
+    try:
+        return sum_.finish(event)
+    except (RoundError, RefusalError) as error:
+        journals.save(replace(sum_.journal, aborted=str(error)[:1000]))
+        why = "; ".join(f"{silo}: {said}" for silo, said in [*sum_.journal.dropped.items()][:3])
+        text = f"{event.kind}, attempt {request.attempt}: {error}" + (f" ({why})" if why else "")
+        raise RoundError(text) from error
+
+
+class _MaskedSum:
+    """One attempt at one sum, from hello to the unmasked total."""
+
+    def __init__(
+        self,
+        coordinator: Coordinator,
+        cohort: Cohort,
+        request: RoundRequest,
+        journal: Journal,
+        journals: Journals,
+    ) -> None:
+        self._coordinator = coordinator
+        self._terms = Terms.of_plan(coordinator.plan)
+        self._cohort = cohort
+        self._request = request
+        self._task = journal.task
+        self._journals = journals
+        self.journal = journal
+
+    def finish(self, event: PrivacyEvent) -> RoundResult:
+        """Go through the steps that are left.
+
+        Raises:
+            RefusalError: too few silos took part in one of them.
+            RoundError: too few helped to unmask the sum.
+        """
+        known = self._agreed()
+        if not self.journal.survivors:
+            self._gather(known, event)
+        survivors = assembly.survivors_of(known, self.journal.survivors)
+        if not self.journal.certificate:
+            self._certify(survivors)
+        answers = self._answers(survivors)
+        total = self._journals.load_total(self.journal)
+        dropped = self.journal.dropped
+        lost = sorted({*self._cohort.silos.values()} - {*survivors.silos})
+        return RoundResult(
+            kind=event.kind,
+            round_num=event.round_num,
+            total=assembly.unmasked(total, known, survivors, answers, self._terms),
+            present=survivors.silos,
+            dropped=tuple(
+                Dropped(silo, event.round_num, dropped.get(silo, "was not there at the beginning"))
+                for silo in lost
+            ),
+        )
+
+    def _agreed(self) -> Agreed:
+        """Return who takes part: all who said hello and then agreed to the roster."""
+        if not self.journal.roster:
+            self._note(roster=assembly.make_roster(self._hellos()).to_bytes())
+        roster = Roster.from_bytes(self.journal.roster)
+        if not self.journal.shares:
+            shares = self._shares(roster)
+            assembly.agreed(self._task, roster, shares, self._terms)
+            self._note(shares=tuple(said.to_bytes() for said in shares))
+        said = [Shares.from_bytes(blob) for blob in self.journal.shares]
+        return assembly.agreed(self._task, roster, said, self._terms)
+
+    def _hellos(self) -> list[Hello]:
+        hellos = self._said(
+            "hello",
+            self._task.to_bytes(),
+            self._cohort.silos.values(),
+            Hello,
+            lambda hello: assembly.check_greeting(hello, self._task, self._terms),
+        )
+        require_quorum(len(hellos), self._terms)
+        return hellos
+
+    def _shares(self, roster: Roster) -> list[Shares]:
+        return self._said(
+            "share",
+            roster.to_bytes(),
+            roster.by_silo,
+            Shares,
+            lambda shares: assembly.check_shares(shares, self._task, roster, self._terms),
+        )
+
+    def _gather(self, known: Agreed, event: PrivacyEvent) -> None:
+        """Add up the participants' masked numbers; those whose numbers came are the survivors."""
+        self._coordinator.witness(self._cohort)  # last: any answer may come with a newer head
+        total = np.zeros(event.dim, dtype=RING_DTYPES[self._terms.ring_bits])
+        present = []
+        for silo, update in self._masked_updates(known):
+            if isinstance(update, str):
+                self._drop(silo, update)
+            else:
+                total += update.values
+                present.append(silo)
+        self._coordinator.heard_all()
+        require_quorum(len(present), self._terms)
+        digest = self._journals.save_total(event.round_num, total)
+        self._note(survivors=tuple(sorted(present)), total=digest)
+
+    def _masked_updates(self, known: Agreed) -> Iterator[tuple[str, MaskedUpdate | str]]:
+        """Yield each participant's masked numbers, or why they cannot be used."""
+        deliveries = assembly.deliveries(known)
+        told = {silo: delivery.to_bytes() for silo, delivery in deliveries.items()}
+        blob, nodes = codec.encode(self._request), self._nodes(told)
+        stage = self._request.kind
+        for node, reply in self._coordinator.ask("train.release", blob, nodes, stage, masking=told):
+            update = self._coordinator.released(reply, MaskedUpdate, self._request, nodes[node])
+            if isinstance(update, MaskedUpdate) and update.participants != known.digest:
+                update = "masked its numbers for other participants"
+            yield nodes[node], update
+
+    def _certify(self, survivors: Survivors) -> None:
+        """Have enough survivors agree to who they are."""
+        said = self._said(
+            "confirm",
+            survivors.to_bytes(),
+            survivors.silos,
+            Confirmation,
+            lambda each: assembly.check_confirmation(each, survivors, self._terms),
+            enough=self._terms.cohort.threshold,
+        )
+        self._note(certificate=assembly.certificate(survivors, said, self._terms).to_bytes())
+
+    def _answers(self, survivors: Survivors) -> Mapping[str, Unmasking]:
+        """Return what the survivors give to unmask the sum."""
+        said = self._said(
+            "unmask",
+            self.journal.certificate,
+            survivors.silos,
+            Unmasking,
+            lambda each: None,
+            enough=self._terms.cohort.threshold,
+        )
+        return {each.silo_id: each for each in said}
+
+    def _said(
+        self,
+        step: str,
+        blob: bytes,
+        silos: Iterable[str],
+        kind: type[M],
+        check: Callable[[M], None],
+        *,
+        enough: int = 0,
+    ) -> list[M]:
+        """Return what silos answer at a step; whoever answers something else is dropped.
+
+        Args:
+            step: its name.
+            blob: what they are asked.
+            silos: who.
+            kind: of answer.
+            check: raises a RefusalError where an answer does not hold.
+            enough: after so many answers the rest are not waited for much longer; 0 waits for all.
+        """
+        nodes, answers = self._nodes(silos), []
+        told = dict.fromkeys(nodes.values(), blob)
+        for node, reply in self._coordinator.ask(
+            f"query.{step}", b"", nodes, step, masking=told, enough=enough
+        ):
+            silo = nodes[node]
+            said = self._coordinator.masking_of(reply, silo)
+            try:
+                if isinstance(said, str):
+                    raise CodecError(said)
+                answer = kind.from_bytes(said)
+                if answer.silo_id != silo:
+                    raise CodecError("answered for another silo")
+                check(answer)
+                answers.append(answer)
+            except (CodecError, RefusalError) as error:
+                self._drop(silo, str(error))
+        return answers
+
+    def _nodes(self, silos: Iterable[str]) -> dict[int, str]:
+        wanted = frozenset(silos)
+        return {node: silo for node, silo in self._cohort.silos.items() if silo in wanted}
+
+    def _drop(self, silo: str, why: str) -> None:
+        dropped = {**self.journal.dropped, silo: why[:1000]}
+        self.journal = replace(self.journal, dropped=dropped)
+
+    def _note(self, **decided: Any) -> None:  # noqa: ANN401  (fields of a Journal)
+        """Put a decision on disk before anybody hears of it."""
+        self.journal = replace(self.journal, **decided)
+        self._journals.save(self.journal)

@@ -3,9 +3,10 @@
 import sys
 
 from planted_books import BOOKS
+from planted_masks import MASKS
 from planted_mechanisms import MECHANISMS
 
-BUGS = (*MECHANISMS, *BOOKS)
+BUGS = (*MECHANISMS, *BOOKS, *MASKS)
 
 
 def markdown() -> str:

@@ -10,7 +10,7 @@ from planted_properties import PROPERTIES
 from planted_tools import Bug, mutated, planted
 
 from fondaco.shared.audit.conformance import run_conformance
-from fondaco.shared.audit.conformance.probe import ASKED, Planned, Probe
+from fondaco.shared.audit.conformance.probe import ASKED, Planned, Probe, works
 from fondaco.shared.audit.verify import verify
 from fondaco.shared.errors import PrivacyError
 from fondaco.shared.privacy.plan import GRID
@@ -44,10 +44,12 @@ def ledger_audit(code: str, bug: Bug) -> bool:
         probe = Probe(core, Path(folder), SEED, quick=True)
         try:
             _run(probe)
+            _run_masked(probe)
         finally:
             probe.close()
-        ledger = probe.path(probe.shared_plan, "north")
-        found = {finding.code for finding in verify([ledger], [], [], lambda *_: None).findings}
+        ledgers = [probe.path(plan, "north") for plan in (probe.shared_plan, probe.masked_plan)]
+        runs = [verify([ledger], [], [], lambda *_: None) for ledger in ledgers]
+        found = {finding.code for run in runs for finding in run.findings}
     return bool(found) if not bug.edits else code in found
 
 
@@ -64,6 +66,21 @@ def _run(probe: Probe) -> None:
             _release(probe, kind, num, attempt)
         except PrivacyError:
             continue
+
+
+def _run_masked(probe: Probe) -> None:
+    """An answer too early, a masked release, two answers, and a release without masks."""
+    ledger = probe.ledger(probe.masked_plan, "north")
+    first, second = (ledger.debit("masked", num, request=ASKED) for num in (1, 2))
+    steps = [
+        lambda: ledger.record_unmask("masked", 2, 1, survivors=ASKED, answer=b"early"),
+        lambda: ledger.record_release(first, b"masked", STREAM, ASKED),
+        lambda: ledger.record_unmask("masked", 1, 1, survivors=ASKED, answer=b"seeds"),
+        lambda: ledger.record_unmask("masked", 1, 1, survivors=ASKED, answer=b"more seeds"),
+        lambda: ledger.record_release(second, b"naked", STREAM),
+    ]
+    for step in steps:
+        works(step)
 
 
 def _release(probe: Probe, kind: str, num: int, attempt: int = 1) -> None:

@@ -18,7 +18,14 @@ from pathlib import Path
 from ... import privacy
 from ...chain.canonical import canonical_json
 from ...provenance import code_digest
-from . import account_checks, ledger_checks, noise_checks, sampler_checks, sum_checks
+from . import (
+    account_checks,
+    ledger_checks,
+    mask_checks,
+    noise_checks,
+    sampler_checks,
+    sum_checks,
+)
 from .probe import Core, Outcome, Probe
 
 __all__ = ["CHECKS", "FALSE_ALARM", "Check", "Conformance", "Core", "run_conformance"]
@@ -59,6 +66,9 @@ CHECKS: Mapping[str, Callable[[Probe], Outcome]] = {
     "retry": ledger_checks.check_retry,
     "proof of payment": ledger_checks.check_proof,
     "promises": ledger_checks.check_promises,
+    "sum bound": mask_checks.check_bound,
+    "masks": mask_checks.check_masks,
+    "mask promises": mask_checks.check_mask_promises,
     "gaussian epsilon": account_checks.check_gaussian,
     "sampled epsilon": account_checks.check_sampled,
     "budget units": account_checks.check_units,

@@ -5,12 +5,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...calibration import filter_budget
-from ...chain.keys import Identity, key_name
+from ...chain.keys import COORDINATOR, Identity, key_name
 from ...errors import ConfigError, PrivacyError
 from ...privacy import accountant
 from ...privacy.clipping import ClippedSum, gram_dim, gram_sum, popularity_sum
@@ -19,7 +20,7 @@ from ...privacy.events import EVERYBODY, Mechanism, PrivacyEvent
 from ...privacy.gradients import Factors, GradientSum
 from ...privacy.ledger import Ledger
 from ...privacy.noise import NoiseStream
-from ...privacy.plan import GRID, Cohort, RunPlan, Trust
+from ...privacy.plan import GRID, MASKED, Cohort, RunPlan, Trust
 from ...privacy.release import PrivateUpdate, release, release_steps
 
 RATE_PPM = 150_000
@@ -154,7 +155,29 @@ class Probe:
         ]
         return self.plan_of(planned, trust="silo", n_silos=3)
 
-    def plan_of(self, planned: Sequence[Planned], *, trust: Trust, n_silos: int) -> RunPlan:
+    @cached_property
+    def masked_plan(self) -> RunPlan:
+        """Ten silos whose masked sums meet in a ring of 32 bits."""
+        silos = ["north", *(f"silo {num}" for num in range(2, 11))]
+        return self.plan_of(
+            [Planned(kind="masked", multiplier=4, dim=64, rounds=2)],
+            trust="aggregate",
+            n_silos=len(silos),
+            secure_aggregation=MASKED,
+            key_agreement="x25519",
+            ring_bits=32,
+            roster={silo: Identity.seeded(0, key_name(silo)).public.text() for silo in silos},
+            coordinator=Identity.seeded(0, COORDINATOR).public.text(),
+        )
+
+    def plan_of(
+        self,
+        planned: Sequence[Planned],
+        *,
+        trust: Trust,
+        n_silos: int,
+        **changes: Any,  # noqa: ANN401 (terms of any kind)
+    ) -> RunPlan:
         """Return a real plan of these releases, which checks itself when it is made."""
         away = n_silos // 10
         cohort = self.core.cohort(n_silos=n_silos, n_min=n_silos - away, t_collude=max(1, away))
@@ -162,25 +185,26 @@ class Probe:
         releases = tuple(one.event(num, cohort, trust) for num, one in enumerate(each, start=1))
         joint = tuple(event.joint for event in releases)
         order, budget = filter_budget(releases, float(DELTA))
-        return self.core.run_plan(
-            trust=trust,
-            secure_aggregation="simulated" if trust == "aggregate" else "none",
-            mode="simulation",
-            cohort=cohort,
-            grid=GRID,
-            target_delta=DELTA,
-            target_epsilon=f"{accountant.epsilon_rdp(joint, float(DELTA)):.3f}",
-            order=order,
-            budget_units=budget,
-            releases=releases,
-            catalogue_digest="sha256:conformance",
-            n_items=N_ITEMS,
-            head=HEAD,
-            code_digest="sha256:conformance",
-            models={},
-            public={},
-            expires="9999-12-31",
-        )
+        terms: dict[str, Any] = {
+            "trust": trust,
+            "secure_aggregation": "simulated" if trust == "aggregate" else "none",
+            "mode": "simulation",
+            "cohort": cohort,
+            "grid": GRID,
+            "target_delta": DELTA,
+            "target_epsilon": f"{accountant.epsilon_rdp(joint, float(DELTA)):.3f}",
+            "order": order,
+            "budget_units": budget,
+            "releases": releases,
+            "catalogue_digest": "sha256:conformance",
+            "n_items": N_ITEMS,
+            "head": HEAD,
+            "code_digest": "sha256:conformance",
+            "models": {},
+            "public": {},
+            "expires": "9999-12-31",
+        }
+        return self.core.run_plan(**{**terms, **changes})
 
     def path(self, agreed: RunPlan, silo_id: str) -> Path:
         """Return where the silo's ledger of that plan lies."""

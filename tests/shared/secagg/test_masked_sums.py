@@ -38,23 +38,12 @@ def _subsets(names):
         pytest.param(3, 1_000_000, marks=slow),
         pytest.param(5, 1_000_000, marks=slow),
         pytest.param(10, 1_000_000, marks=slow),
-        pytest.param(30, 200_000, marks=slow),
-        pytest.param(100, 2000, marks=slow),
+        pytest.param(30, 100_000, marks=slow),
     ],
 )
 def test_sum_equals_the_plain_sum_to_the_bit(n, dim, ring_bits, hybrid):
     federation = Federation.of(n, ring_bits=ring_bits, hybrid=hybrid)
     whole = federation.round(_numbers(federation.names, dim, ring_bits)).until("unmask")
-    np.testing.assert_array_equal(whole.total(), whole.expected())
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("n", "dim"), [(30, 1_000_000), (100, 100_000)])
-def test_long_sum_of_many_silos_is_exact_after_drop_outs(n, dim):
-    federation = Federation.of(n, ring_bits=32)
-    late = federation.names[1 : n // 10]
-    whole = federation.round(_numbers(federation.names, dim, 32))
-    whole.until("unmask", release=late, unmask=federation.names[:1])
     np.testing.assert_array_equal(whole.total(), whole.expected())
 
 
@@ -131,32 +120,6 @@ def test_every_drop_out_at_every_stage_gives_the_exact_sum_or_an_abort(n, hybrid
     outcomes = Outcomes(Federation.of(n, hybrid=hybrid)).explore()
     assert outcomes.sums > 0
     assert outcomes.aborts > 0
-
-
-@pytest.mark.parametrize("n", [10, pytest.param(30, marks=slow), pytest.param(60, marks=slow)])
-def test_random_drop_outs_give_the_exact_sum(n):
-    federation = Federation.of(n)
-    for seed in range(5):
-        rng = np.random.default_rng(seed)
-        silent = rng.permutation(federation.names)[: n - federation.quorum]
-        stages = rng.choice(STAGES, len(silent))
-        without = {stage: silent[stages == stage] for stage in STAGES}
-        whole = federation.round(_numbers(federation.names, 50, 64, seed))
-        whole.until("unmask", **without)
-        np.testing.assert_array_equal(whole.total(), whole.expected())
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("n", "hybrid"), [(101, False), (150, False), (300, False), (110, True)])
-def test_sum_on_the_sparse_graph_is_exact_after_drop_outs(n, hybrid):
-    federation = Federation.of(n, n_min=n - n // 10, t_collude=n // 10, hybrid=hybrid)
-    rng = np.random.default_rng(n)
-    silent = rng.permutation(federation.names)[: n // 10]
-    parts = np.array_split(silent, 5)
-    whole = federation.round(_numbers(federation.names, 50, 64))
-    whole.until("unmask", **dict(zip(STAGES, parts, strict=True)))
-    assert len(federation.terms.graph(whole.roster)[federation.names[0]]) <= n - 1
-    np.testing.assert_array_equal(whole.total(), whole.expected())
 
 
 def _p_value(words):

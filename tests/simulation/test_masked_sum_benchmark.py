@@ -22,14 +22,15 @@ def _run(folder):
 def test_benchmark_writes_times_memory_and_ratios_with_units(tmp_path, capsys):
     result = _run(tmp_path)
     rows = result["rows"]
-    assert [row["way"] for row in rows[:5]] == [*OURS, *OURS, benchmark.FLOWER]
-    assert [row["numbers"] for row in rows[:5]] == [5000, 5000, 20_000, 20_000, 5000]
+    ways = [*OURS, *OURS, benchmark.CIPHER, benchmark.FLOWER]
+    assert [row["way"] for row in rows[:6]] == ways
+    assert [row["numbers"] for row in rows[:6]] == [5000, 5000, 20_000, 20_000, 20_000, 5000]
     for row in rows:
         assert 0 < row["least"] <= row["seconds"]
         assert row["per_million"] == pytest.approx(1e6 * row["least"] / row["numbers"])
         assert row["ratio"] == pytest.approx(row["per_million"] / rows[0]["per_million"])
         assert set(result["units"]) <= set(row)
-    assert [row["sent"] for row in rows[:5]] == [4, 8, 4, 8, 8]
+    assert [row["sent"] for row in rows[:6]] == [4, 8, 4, 8, 4, 8]
     assert rows[2]["target"] == pytest.approx(20_000 * 3 * 1e-9)
     assert "per_million" in capsys.readouterr().out
 

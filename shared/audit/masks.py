@@ -94,13 +94,18 @@ def unmask(record: Record, state: LedgerState) -> Iterator[Problem]:
 
 
 def split_rounds(one: LedgerState, other: LedgerState) -> Iterator[Problem]:
-    """Compare whom two silos were told to be in a round with."""
-    for what, mine, theirs in (
-        ("masked", one.masked, other.masked),
-        ("unmasked", one.unmasked, other.unmasked),
-    ):
+    """Compare whom two silos were told to be in a round with.
+
+    Masks of other participants do not cancel, so such a sum is merely lost. Two groups of
+    survivors in a round would be two sums of it: more silos have colluded than the plan allows.
+    """
+    told = (
+        ("split-round", "was masked", one.masked, other.masked),
+        ("split-sum", "was unmasked", one.unmasked, other.unmasked),
+    )
+    for code, what, mine, theirs in told:
         for key in sorted(mine.keys() & theirs.keys()):
             if mine[key] != theirs[key]:
                 _, kind, round_num, attempt = key
                 name = f"{kind} of round {round_num}, attempt {attempt}"
-                yield "split-round", f"{name} was {what} among other silos than in {one.name}"
+                yield code, f"{name} {what} among other silos than in {one.name}"

@@ -8,6 +8,9 @@ from typer.testing import CliRunner
 
 from fondaco.shared.audit_cli import app, main
 
+KINDS = ("popularity", "gram")
+"""What the sound ledger releases."""
+
 
 @pytest.fixture
 def ask(monkeypatch, capsys):
@@ -49,6 +52,15 @@ def test_verify_names_findings(ask, kit, tmp_path):
     code, out, _ = ask("verify", writer.save(tmp_path / "north.jsonl"), "--json")
     assert code == 1
     assert "cost" in {finding["code"] for finding in json.loads(out)["findings"]}
+
+
+def test_show_prints_who_unmasked_what(ask, kit, tmp_path):
+    path = kit.sound(plan=kit.make_masked_plan()).save(tmp_path / "north.jsonl")
+    code, out, _ = ask("show", path, "--type", "unmask", "--json")
+    records = json.loads(out)["records"]
+    assert code == 0
+    assert [(r["type"], r["kind"]) for r in records] == [("UNMASK", k) for k in KINDS]
+    assert "masked sha256:" in " ".join(ask("show", path, "--type", "release")[1].split())
 
 
 @pytest.mark.parametrize("text", ["", "no json\n", '{"body":1}\n', "\x00\xff"])

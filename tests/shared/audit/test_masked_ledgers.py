@@ -116,15 +116,18 @@ def test_masks_that_serve_twice_are_pointed_out(kit, checked):
     assert codes(checked(writer), "warning") == {"reused-masks"}
 
 
-@pytest.mark.parametrize("change", ["masked", "survivors"])
-def test_round_that_was_split_is_pointed_out(change, kit, checked):
+@pytest.mark.parametrize(
+    ("change", "severity", "code"),
+    [("masked", "warning", "split-round"), ("survivors", "error", "split-sum")],
+)
+def test_round_that_was_split_is_pointed_out(change, severity, code, kit, checked):
     one, other = masked_ledger(kit), masked_ledger(kit, "south")
     one.pay("gram", 3)
     changes = {"masked": {}, "survivors": {}, change: {change: REQUEST}}
     other.unmask(other.release(other.debit("gram", 3), **changes["masked"]), **changes["survivors"])
     found = checked(one, other)
-    assert codes(found, "warning") == {"split-round"}
-    assert found.holds
+    assert [(f.severity, f.code) for f in found.findings] == [(severity, code)]
+    assert found.holds == (severity == "warning")
 
 
 POOR_MASKS = {

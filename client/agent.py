@@ -223,6 +223,8 @@ class SiloAgent:
         if last:
             for path in self._home.sent.glob("*.bin"):
                 path.unlink(missing_ok=True)
+            if self._masked:
+                self._masked.forget()
 
     def _task(self, request: RoundRequest) -> Task:
         needed = request.kind in needs_model(self.plan)

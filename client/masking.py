@@ -9,7 +9,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -57,8 +57,7 @@ class _Kept(Message):
 
     def after(self, step: str, blob: bytes, session: Session, answer: bytes = b"") -> "_Kept":
         """Return what is kept once `step` has been answered."""
-        return replace(
-            self,
+        return _Kept(
             session=session,
             asked={**self.asked, step: _sha256(blob)},
             answers={**self.answers, step: answer},
@@ -133,6 +132,10 @@ class MaskedSums:
         session, masks = deliver(kept.session, message, self._terms, _now())
         self._save(kept.after("release", delivery, session))
         return masks
+
+    def forget(self) -> None:
+        """Let go of whatever is kept: no round will follow."""
+        _shred(self._path)
 
     def greet(self, blob: bytes, task: Task, message: Task, ledger: Ledger) -> bytes:
         """Begin a session, or return what it began with."""

@@ -32,29 +32,19 @@ def make_plan(config: PlanConfig, catalogue: Catalogue) -> RunPlan:
         ConfigError: a knob is out of range.
     """
     privacy, earlier = config.privacy, config.earlier
-    head = earlier.head if earlier else _head(config, catalogue)
     charged = (*earlier.earlier, *earlier.releases) if earlier else ()
-    sizes = Sizes(n_items=len(catalogue), head=head)
+    sizes = Sizes(
+        n_items=len(catalogue), head=earlier.head if earlier else _head(config, catalogue)
+    )
     terms = _resolved(config)
     asked = config.cohort
     cohort = Cohort.default(len(config.roster), asked.min_present, asked.t_collude)
-    hidden = _secure_aggregation(config, cohort)
     statistics = (_continued_statistics if earlier else _statistics)(config, sizes, terms)
-
-    def calibrated(grid: int) -> tuple[PrivacyEvent, ...]:
-        return plan_releases(
-            statistics,
-            epsilon=privacy.epsilon,
-            target_delta=privacy.target_delta,
-            cohort=cohort,
-            trust=privacy.trust,
-            grid=grid,
-            earlier=charged,
-        )
-
-    grid, ring_bits, releases = GRID, 64, calibrated(GRID)
+    hidden = _secure_aggregation(config, cohort)
+    grid, ring_bits, releases = GRID, 64, _calibrated(config, cohort, statistics, charged)
     if hidden == MASKED and _fits_short_ring(config, cohort, releases):
-        grid, ring_bits, releases = SHORT_GRID, 32, calibrated(SHORT_GRID)
+        grid, ring_bits = SHORT_GRID, 32
+        releases = _calibrated(config, cohort, statistics, charged, grid=grid)
     order, budget = filter_budget(releases, privacy.target_delta)
     return RunPlan(
         trust=privacy.trust,
@@ -71,7 +61,7 @@ def make_plan(config: PlanConfig, catalogue: Catalogue) -> RunPlan:
         releases=releases,
         catalogue_digest=catalogue.digest,
         n_items=len(catalogue),
-        head=head,
+        head=sizes.head,
         code_digest=code_digest(),
         models={name: own.as_text() for name, own in terms.items()},
         public={"declared_users": str(config.declared_users), **config.public},
@@ -84,6 +74,25 @@ def make_plan(config: PlanConfig, catalogue: Catalogue) -> RunPlan:
     )
 
 
+def _calibrated(
+    config: PlanConfig,
+    cohort: Cohort,
+    statistics: Sequence[Statistic],
+    charged: Sequence[PrivacyEvent],
+    *,
+    grid: int = GRID,
+) -> tuple[PrivacyEvent, ...]:
+    return plan_releases(
+        statistics,
+        epsilon=config.privacy.epsilon,
+        target_delta=config.privacy.target_delta,
+        cohort=cohort,
+        trust=config.privacy.trust,
+        grid=grid,
+        earlier=charged,
+    )
+
+
 def _secure_aggregation(config: PlanConfig, cohort: Cohort) -> str:
     """Return how single shares are hidden.
 
@@ -92,10 +101,14 @@ def _secure_aggregation(config: PlanConfig, cohort: Cohort) -> str:
     """
     asked, shared = config.privacy.secure_aggregation, config.privacy.trust == "aggregate"
     if asked not in ("", MASKED, "simulated"):
-        raise ConfigError(f'{asked=} must be "masked-sum", "simulated" or ""')
+        raise ConfigError(
+            f'privacy.secure_aggregation={asked!r} must be "masked-sum", "simulated" or ""'
+        )
     if not shared:
         if asked:
-            raise ConfigError(f'secure_aggregation={asked!r} needs privacy.trust = "aggregate"')
+            raise ConfigError(
+                f'privacy.secure_aggregation={asked!r} needs privacy.trust = "aggregate"'
+            )
         return "none"
     if asked != "simulated" and (asked or config.mode == "deploy" or cohort.may_mask):
         cohort.check_masked()

@@ -149,8 +149,8 @@ def test_core_draws_noise_from_its_own_stream_only(path):
     assert not {"random", "secrets"} & set(_imports(path))
 
 
-def test_system_randomness_is_read_in_one_place():
-    assert _callers("urandom") == {"shared/privacy/noise.py"}
+def test_system_randomness_is_read_for_noise_and_for_masks_only():
+    assert _callers("urandom") == {"shared/privacy/noise.py", "shared/secagg/keys.py"}
 
 
 def test_one_door_makes_private_updates():

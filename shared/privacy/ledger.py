@@ -270,7 +270,7 @@ class Ledger:
                 done = self._chain.append(
                     {"type": "RELEASE", **self._named(key), **facts, "blob": _sha256(blob)}
                 )
-        if done["blob"] != _sha256(blob):
+        if (done["blob"], done["masked"]) != (_sha256(blob), masked):
             raise BudgetError("another number was released under this debit already")
 
     def record_unmask(
@@ -288,6 +288,8 @@ class Ledger:
             if sent is None or not sent["masked"]:
                 raise RefusalError(f"{kind} of round {round_num} has no masks", "out-of-order")
             if known is None:
+                self._check_in_force()
+                self._check_open(key)
                 known = self._chain.append({"type": "UNMASK", **self._named(key), **facts})
         if not facts.items() <= known.items():
             raise RefusalError("another answer was given in this round already", "other-survivors")

@@ -19,7 +19,7 @@ from .checks import (
     checked_participants,
     confirmation,
 )
-from .keys import SEED, KeyPair, commitment, mask_keys
+from .keys import SEED, KeyPair, commitment, encapsulate, mask_keys_of, share_digest
 from .masks import add_masks, from_ring
 from .messages import (
     Certificate,
@@ -49,7 +49,7 @@ __all__ = [
     "unmasked",
 ]
 
-_PROBE = mask_keys(bytes(SEED), hybrid=False)
+_PROBE = mask_keys_of(bytes(SEED), hybrid=False)
 """Nobody's keys: whatever fails with them fails with everybody's."""
 
 
@@ -85,6 +85,8 @@ def check_greeting(hello: Hello, task: Task, terms: Terms) -> None:
     check_hello(hello, task, terms)
     _PROBE.exchange(hello.mask_key)
     _PROBE.exchange(hello.share_key)
+    encapsulate(hello.mask_kem)
+    encapsulate(hello.share_kem)
 
 
 def make_roster(hellos: Iterable[Hello]) -> Roster:
@@ -111,6 +113,9 @@ def check_shares(shares: Shares, task: Task, roster: Roster, terms: Terms) -> No
     terms.require_signed(shares.silo_id, shares.signature, message)
     if set(shares.parcels) != terms.graph(roster)[shares.silo_id]:
         raise RefusalError(f"{shares.silo_id} did not share with all neighbours", "bad-parcel")
+    holders = {*terms.holders(roster, shares.silo_id)}
+    if not shares.mask_digests.keys() == shares.self_digests.keys() == holders:
+        raise RefusalError(f"{shares.silo_id} did not publish digests of all shares", "bad-parcel")
 
 
 def agreed(task: Task, roster: Roster, shares: Iterable[Shares], terms: Terms) -> Agreed:
@@ -208,12 +213,8 @@ def _own_key(silo: str, known: Agreed, answers: Mapping[str, Unmasking], terms: 
 
     seed = answers[silo].self_seed if silo in answers else b""
     if not fits(seed):
-        places = _places(silo, known, terms)
-        shares = {
-            places[holder]: said.self_shares[silo]
-            for holder, said in answers.items()
-            if holder in places and silo in said.self_shares
-        }
+        told = {holder: said.self_shares.get(silo, b"") for holder, said in answers.items()}
+        shares = _sound("self", told, known.shares[silo].self_digests)
         seed = combine(shares, terms.share_threshold, fits, silo)
     return self_key(known.task, known.roster.digest, silo, seed, known.digest)
 
@@ -229,41 +230,42 @@ def _common_keys(
     published = known.roster.by_silo[dropped]
 
     def fits(seed: bytes) -> bool:
-        public = mask_keys(seed, hybrid=terms.hybrid).public()
+        public = mask_keys_of(seed, hybrid=terms.hybrid).public()
         return public == (published.mask_key, published.mask_kem)
 
-    places = _places(dropped, known, terms)
-    shares = {
-        places[holder]: said.mask_shares[dropped]
-        for holder, said in answers.items()
-        if holder in places and dropped in said.mask_shares
-    }
+    told = {holder: said.mask_shares.get(dropped, b"") for holder, said in answers.items()}
+    shares = _sound("mask", told, known.shares[dropped].mask_digests)
     seed = combine(shares, terms.share_threshold, fits, dropped)
-    keys = mask_keys(seed, hybrid=terms.hybrid)
-    peers = sorted(terms.graph(known.roster)[dropped] & alive)
-    return [
-        (_pair_key(dropped, peer, seed, keys, known), 1 if dropped < peer else -1) for peer in peers
-    ]
+    keys = mask_keys_of(seed, hybrid=terms.hybrid)
+    chosen = []
+    for peer in sorted(terms.graph(known.roster)[dropped] & alive):
+        low, high = sorted((dropped, peer))
+        route = Route(task=known.task, roster=known.roster, sender=low, receiver=high)
+        extra = b""
+        if terms.hybrid and dropped == high:
+            extra = _sent_secret(route, keys, known)
+        elif terms.hybrid:  # its peer knows what it sent; else it followed from its seed
+            told_by_peer = answers[peer].pair_secrets.get(dropped) if peer in answers else None
+            extra = told_by_peer or post_quantum_secret(route, seed)
+        key = pair_key(route, keys, peer, known.digest, extra)
+        chosen.append((key, 1 if dropped < peer else -1))
+    return chosen
 
 
-def _pair_key(dropped: str, peer: str, seed: bytes, keys: KeyPair, known: Agreed) -> bytes:
-    low, high = sorted((dropped, peer))
-    route = Route(task=known.task, roster=known.roster, sender=low, receiver=high)
-    extra = b""
-    if keys.kem and dropped == low:
-        extra = post_quantum_secret(route, seed)
-    elif keys.kem:
-        extra = _secret_of_peer(route, keys, known.shares[low].parcels[high])
-    return pair_key(route, keys, peer, known.digest, extra)
-
-
-def _secret_of_peer(route: Route, keys: KeyPair, parcel: bytes) -> bytes:
+def _sent_secret(route: Route, keys: KeyPair, known: Agreed) -> bytes:
+    """Return the secret that a survivor sent to a silent participant."""
+    parcel = known.shares[route.sender].parcels[route.receiver]
     try:
         return unpack_mask_secret(route, keys, parcel)
     except RefusalError as error:
         raise RoundError(f"the sum cannot be unmasked: {error}") from error
 
 
-def _places(silo: str, known: Agreed, terms: Terms) -> Mapping[str, int]:
-    holders = terms.holders(known.roster, silo)
-    return {holder: place for place, holder in enumerate(holders)}
+def _sound(label: str, told: Mapping[str, bytes], digests: Mapping[str, bytes]) -> dict[int, bytes]:
+    """Return the shares that are what was published, by their holders' places."""
+    places = {holder: place for place, holder in enumerate(sorted(digests))}
+    return {
+        places[holder]: share
+        for holder, share in told.items()
+        if digests.get(holder) == share_digest(label, holder, share) and len(share) == SEED
+    }

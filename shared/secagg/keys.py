@@ -8,7 +8,7 @@ through ML-KEM-768 enters each derived key beside that of X25519, so both must b
 import hashlib
 import os
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
@@ -56,10 +56,15 @@ class Secrets(Message):
             hybrid="yes" if hybrid else "",
         )
 
-    @property
-    def commitment(self) -> bytes:
-        """What is published of `self_seed`."""
-        return commitment(self.self_seed)
+    @cached_property
+    def mask_keys(self) -> "KeyPair":
+        """The keys from which the masks with its neighbours follow."""
+        return mask_keys_of(self.mask_seed, hybrid=bool(self.hybrid))
+
+    @cached_property
+    def share_keys(self) -> "KeyPair":
+        """The keys under which others send their shares."""
+        return KeyPair.of(self.share_seed, "share keys", hybrid=bool(self.hybrid))
 
 
 @dataclass(frozen=True)
@@ -101,14 +106,9 @@ class KeyPair:
         return self.kem.decapsulate(text) if self.kem else b""
 
 
-def mask_keys(mask_seed: bytes, *, hybrid: bool) -> KeyPair:
+def mask_keys_of(mask_seed: bytes, *, hybrid: bool) -> KeyPair:
     """Return the keys from which a silo's masks with its neighbours follow."""
     return KeyPair.of(mask_seed, "mask keys", hybrid=hybrid)
-
-
-def share_keys(secrets: Secrets) -> KeyPair:
-    """Return the keys under which others send their shares."""
-    return KeyPair.of(secrets.share_seed, "share keys", hybrid=bool(secrets.hybrid))
 
 
 def encapsulate(kem_key: bytes) -> tuple[bytes, bytes]:
@@ -142,6 +142,11 @@ def unseal(key: bytes, sealed: bytes) -> bytes | None:
         return ChaCha20Poly1305(key).decrypt(_NONCE, sealed, None)
     except InvalidTag:
         return None
+
+
+def share_digest(label: str, holder: str, share: bytes) -> bytes:
+    """Return what is published of a holder's share."""
+    return hashlib.sha256(signed(label, holder.encode(), share)).digest()
 
 
 def commitment(self_seed: bytes) -> bytes:

@@ -124,12 +124,16 @@ class Shares(Message):
     Attributes:
         roster: digest.
         parcels: neighbour -> sealed bytes (`parcels`).
+        mask_digests: holder -> SHA-256 of its share of the mask seed, so that a wrong one is told.
+        self_digests: holder -> the same of the self seed.
         signature: over task, roster and silo.
     """
 
     silo_id: str
     roster: str
     parcels: Mapping[str, bytes]
+    mask_digests: Mapping[str, bytes]
+    self_digests: Mapping[str, bytes]
     signature: bytes
 
 
@@ -195,12 +199,15 @@ class Unmasking(Message):
         self_seed: seed of its own mask.
         self_shares: other survivor -> share of the seed of that one's own mask.
         mask_shares: participant that is no survivor -> share of the seed of its mask key.
+        pair_secrets: such a participant, lower than this silo -> the post-quantum secret that it
+            sent; it follows from its mask seed, if it told the truth.
     """
 
     silo_id: str
     self_seed: bytes
     self_shares: Mapping[str, bytes]
     mask_shares: Mapping[str, bytes]
+    pair_secrets: Mapping[str, bytes]
 
 
 def signed(label: str, *parts: bytes) -> bytes:

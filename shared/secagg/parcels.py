@@ -2,14 +2,14 @@
 
 A parcel holds the receiver's shares of the sender's two seeds. With the hybrid it starts with an
 ML-KEM ciphertext, and that of the lower silo ends with a secret for their mask: the sender's
-own, which follows from its mask seed, sealed under the receiver's mask keys. Whoever gets the
+own, which follows from its mask seed, sealed under the mask keys of both. Whoever gets the
 seed of either one back can therefore compute the mask.
 """
 
 from dataclasses import dataclass
 
 from ..errors import RefusalError
-from .keys import KEM_TEXT, KEY, SEED, TAG, KeyPair, derive, encapsulate, seal, unseal
+from .keys import KEM_TEXT, KEY, SEED, TAG, KeyPair, Secrets, derive, encapsulate, seal, unseal
 from .messages import Hello, Roster, Task
 
 SHARES = 2 * SEED
@@ -36,44 +36,47 @@ class Route:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PairSecrets:
+class SharePair:
     """Both shares in a parcel."""
 
     mask_share: bytes
     self_share: bytes
 
 
-def pack(route: Route, share_keys: KeyPair, mask_seed: bytes, shares: PairSecrets) -> bytes:
-    """Return a parcel.
+def pack(route: Route, secrets: Secrets, shares: SharePair) -> bytes:
+    """Return a parcel of the sender, who drew `secrets`.
 
     Raises:
         RefusalError: a public key of the receiver is not sound.
     """
     receiver = route.hellos[1]
     secret, text = encapsulate(receiver.share_kem)
-    agreed = share_keys.exchange(receiver.share_key) + secret
+    agreed = secrets.share_keys.exchange(receiver.share_key) + secret
     key = derive(agreed, "parcel", *route.context)
     parcel = text + seal(key, shares.mask_share + shares.self_share)
     if not receiver.mask_kem or route.sender > route.receiver:
         return parcel
     secret, text = encapsulate(receiver.mask_kem)
-    key = derive(secret, "mask parcel", *route.context)
-    return parcel + text + seal(key, post_quantum_secret(route, mask_seed))
+    agreed = secrets.mask_keys.exchange(receiver.mask_key) + secret
+    key = derive(agreed, "mask parcel", *route.context)
+    return parcel + text + seal(key, post_quantum_secret(route, secrets.mask_seed))
 
 
-def unpack(route: Route, share_keys: KeyPair, parcel: bytes) -> PairSecrets | None:
+def unpack(route: Route, keys: KeyPair, parcel: bytes) -> SharePair | None:
     """Return the receiver's shares, None if the sender sent nothing sound.
 
     Raises:
         RefusalError: a public key of the sender is not sound.
     """
-    end = (KEM_TEXT if share_keys.kem else 0) + SHARES + TAG
+    end = (KEM_TEXT if keys.kem else 0) + SHARES + TAG
     text, sealed = parcel[: end - SHARES - TAG], parcel[end - SHARES - TAG : end]
     if len(sealed) != SHARES + TAG:
         return None
-    agreed = share_keys.exchange(route.hellos[0].share_key) + share_keys.decapsulate(text)
+    agreed = keys.exchange(route.hellos[0].share_key) + keys.decapsulate(text)
     told = unseal(derive(agreed, "parcel", *route.context), sealed)
-    return told and PairSecrets(mask_share=told[:SEED], self_share=told[SEED:])  # type: ignore[return-value]
+    if told is None:
+        return None
+    return SharePair(mask_share=told[:SEED], self_share=told[SEED:])
 
 
 def post_quantum_secret(route: Route, mask_seed: bytes) -> bytes:
@@ -81,7 +84,7 @@ def post_quantum_secret(route: Route, mask_seed: bytes) -> bytes:
     return derive(mask_seed, "pair secret", *route.context)
 
 
-def unpack_mask_secret(route: Route, mask_keys: KeyPair, parcel: bytes) -> bytes:
+def unpack_mask_secret(route: Route, keys: KeyPair, parcel: bytes) -> bytes:
     """Return the same at the receiver.
 
     Raises:
@@ -89,21 +92,22 @@ def unpack_mask_secret(route: Route, mask_keys: KeyPair, parcel: bytes) -> bytes
     """
     rest = parcel[KEM_TEXT + SHARES + TAG :]
     if len(rest) == KEM_TEXT + KEY + TAG:
-        secret = mask_keys.decapsulate(rest[:KEM_TEXT])
-        told = unseal(derive(secret, "mask parcel", *route.context), rest[KEM_TEXT:])
+        sender = route.hellos[0].mask_key
+        agreed = keys.exchange(sender) + keys.decapsulate(rest[:KEM_TEXT])
+        told = unseal(derive(agreed, "mask parcel", *route.context), rest[KEM_TEXT:])
         if told is not None:
             return told
     raise RefusalError(f"{route.sender} sent no sound secret for a common mask", "bad-parcel")
 
 
 def pair_key(
-    route: Route, mask_keys: KeyPair, other: str, participants: str, post_quantum: bytes
+    route: Route, keys: KeyPair, other: str, participants: str, post_quantum: bytes
 ) -> bytes:
     """Return the key of the mask that a silo shares with `other`, either one's.
 
     Args:
         route: from the lower to the higher of the two.
-        mask_keys: of one of them.
+        keys: the mask keys of one of them.
         other: the one whose keys these are not.
         participants: digest.
         post_quantum: the lower one's secret, empty without the hybrid.
@@ -111,7 +115,7 @@ def pair_key(
     Raises:
         RefusalError: the other's public key is not sound.
     """
-    agreed = mask_keys.exchange(route.roster.by_silo[other].mask_key) + post_quantum
+    agreed = keys.exchange(route.roster.by_silo[other].mask_key) + post_quantum
     return derive(agreed, "pair mask", *route.context, participants.encode())
 
 

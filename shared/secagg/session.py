@@ -15,7 +15,7 @@ Source: Bonawitz et al. 2017, with the consistency check of its active variant.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from ..chain.keys import Identity
 from ..errors import RefusalError
@@ -31,7 +31,7 @@ from .checks import (
     require_in_time,
     require_neighbours,
 )
-from .keys import KeyPair, Secrets, mask_keys, share_keys
+from .keys import Secrets, commitment, share_digest
 from .messages import (
     Certificate,
     Confirmation,
@@ -46,8 +46,8 @@ from .messages import (
     participants_digest,
 )
 from .parcels import (
-    PairSecrets,
     Route,
+    SharePair,
     pack,
     pair_key,
     post_quantum_secret,
@@ -69,6 +69,7 @@ class Session(Message):
         participants: who takes part, empty before it was told.
         mask_shares: neighbour -> share of that one's mask seed.
         self_shares: neighbour -> share of that one's self seed.
+        pair_secrets: lower peer -> the post-quantum secret that it sent for the common mask.
         survivors: that it confirmed, empty before.
     """
 
@@ -76,8 +77,9 @@ class Session(Message):
     secrets: Secrets
     roster: bytes = b""
     participants: tuple[str, ...] = ()
-    mask_shares: Mapping[str, bytes]
-    self_shares: Mapping[str, bytes]
+    mask_shares: Mapping[str, bytes] = field(default_factory=dict)
+    self_shares: Mapping[str, bytes] = field(default_factory=dict)
+    pair_secrets: Mapping[str, bytes] = field(default_factory=dict)
     survivors: tuple[str, ...] = ()
 
     @property
@@ -117,8 +119,8 @@ def begin(task: Task, terms: Terms, silo_id: str, identity: Identity, now: int) 
     """
     check_task(task, terms, now)
     secrets = Secrets.fresh(hybrid=terms.hybrid)
-    mask_key, mask_kem = mask_keys(secrets.mask_seed, hybrid=terms.hybrid).public()
-    share_key, share_kem = share_keys(secrets).public()
+    mask_key, mask_kem = secrets.mask_keys.public()
+    share_key, share_kem = secrets.share_keys.public()
     hello = Hello(
         task=task,
         silo_id=silo_id,
@@ -126,12 +128,12 @@ def begin(task: Task, terms: Terms, silo_id: str, identity: Identity, now: int) 
         share_key=share_key,
         mask_kem=mask_kem,
         share_kem=share_kem,
-        commitment=secrets.commitment,
+        commitment=commitment(secrets.self_seed),
         signature=b"",
     )
     signature = identity.sign(hello.signed_bytes())
     hello = replace(hello, signature=signature)
-    return Session(hello=hello, secrets=secrets, mask_shares={}, self_shares={})
+    return Session(hello=hello, secrets=secrets)
 
 
 def share(
@@ -153,18 +155,22 @@ def share(
         split(seed, threshold, len(holders)) for seed in (secrets.mask_seed, secrets.self_seed)
     )
     shares = {
-        silo: PairSecrets(mask_share=mask, self_share=own)
+        silo: SharePair(mask_share=mask, self_share=own)
         for silo, mask, own in zip(holders, of_mask, of_self, strict=True)
     }
-    keys = share_keys(secrets)
     parcels = {
-        silo: pack(_route(session, roster, silo), keys, secrets.mask_seed, shares[silo])
+        silo: pack(_route(session, roster, silo), secrets, shares[silo])
         for silo in holders
         if silo != session.silo_id
     }
     signature = identity.sign(agreement(session.task, roster.digest, session.silo_id))
     said = Shares(
-        silo_id=session.silo_id, roster=roster.digest, parcels=parcels, signature=signature
+        silo_id=session.silo_id,
+        roster=roster.digest,
+        parcels=parcels,
+        mask_digests={s: share_digest("mask", s, each.mask_share) for s, each in shares.items()},
+        self_digests={s: share_digest("self", s, each.self_share) for s, each in shares.items()},
+        signature=signature,
     )
     return replace(session, roster=blob), said
 
@@ -186,18 +192,22 @@ def deliver(session: Session, delivery: Delivery, terms: Terms, now: int) -> tup
     if session.participants not in ((), participants):
         raise RefusalError("there were other participants before", "other-roster")
     require_neighbours(frozenset(participants), roster, session.silo_id, terms)
-    keys, told = share_keys(session.secrets), {}
+    keys, told, pair_secrets = session.secrets, {}, {}
     for silo in _peers(session, roster, participants, terms):
         route = _route(session, roster, silo, back=True)
-        told[silo] = unpack(route, keys, delivery.parcels.get(silo, b""))
+        parcel = delivery.parcels.get(silo, b"")
+        told[silo] = unpack(route, keys.share_keys, parcel)
+        if terms.hybrid and silo < session.silo_id:
+            pair_secrets[silo] = unpack_mask_secret(route, keys.mask_keys, parcel)
     sound = {silo: shares for silo, shares in told.items() if shares}
     session = replace(
         session,
         participants=participants,
         mask_shares={silo: shares.mask_share for silo, shares in sound.items()},
         self_shares={silo: shares.self_share for silo, shares in sound.items()},
+        pair_secrets=pair_secrets,
     )
-    return session, _masks(session, roster, delivery, terms)
+    return session, _masks(session, roster, terms)
 
 
 def confirm(
@@ -229,20 +239,29 @@ def unmask(
     """Give the one answer, and forget all secrets.
 
     Raises:
-        RefusalError: the survivors are not those that were confirmed, or too few agreed to them.
+        RefusalError: other survivors were confirmed here, too few agreed to these, or this silo
+            is none.
     """
-    _require(session, now, bool(session.survivors), "no survivors were confirmed", "out-of-order")
+    ready = bool(session.participants)
+    _require(session, now, ready, "nobody was told to take part", "out-of-order")
     roster = checked_roster(session.roster, session.task, terms)
     check_survivors(certificate.survivors, session.task, roster.digest, session.participants, terms)
-    if certificate.survivors.silos != session.survivors:
+    silos = certificate.survivors.silos
+    if session.silo_id not in silos:
+        raise RefusalError("this silo's numbers are not in the sum", "not-a-survivor")
+    if session.survivors not in ((), silos):
         raise RefusalError("other survivors were confirmed before", "other-survivors")
     check_certificate(certificate, terms)
-    alive = frozenset(session.survivors)
+    alive = frozenset(silos)
+    require_neighbours(alive, roster, session.silo_id, terms)
     said = Unmasking(
         silo_id=session.silo_id,
         self_seed=session.secrets.self_seed,
         self_shares={silo: part for silo, part in session.self_shares.items() if silo in alive},
         mask_shares={silo: part for silo, part in session.mask_shares.items() if silo not in alive},
+        pair_secrets={
+            silo: part for silo, part in session.pair_secrets.items() if silo not in alive
+        },
     )
     return wipe(session), said
 
@@ -250,7 +269,7 @@ def unmask(
 def wipe(session: Session) -> Session:
     """Return the session without a secret: what is left only tells which round it was."""
     secrets = replace(session.secrets, mask_seed=b"", self_seed=b"", share_seed=b"")
-    return replace(session, secrets=secrets, mask_shares={}, self_shares={})
+    return replace(session, secrets=secrets, mask_shares={}, self_shares={}, pair_secrets={})
 
 
 def _require(session: Session, now: int, holds: bool, otherwise: str, code: str) -> None:
@@ -272,25 +291,17 @@ def _peers(
     return sorted(terms.graph(roster)[session.silo_id] & frozenset(participants))
 
 
-def _masks(session: Session, roster: Roster, delivery: Delivery, terms: Terms) -> Masks:
+def _masks(session: Session, roster: Roster, terms: Terms) -> Masks:
     """Return the masks with every peer, and the silo's own."""
     me, task, secrets = session.silo_id, session.task, session.secrets
-    keys = mask_keys(secrets.mask_seed, hybrid=terms.hybrid)
     digest = participants_digest(roster.digest, session.participants)
     own = self_key(task, roster.digest, me, secrets.self_seed, digest)
     chosen = [(own, 1)]
     for peer in _peers(session, roster, session.participants, terms):
         route = _route(session, roster, peer, back=peer < me)
-        extra = b""
-        if terms.hybrid:
-            extra = _post_quantum(route, me, secrets.mask_seed, keys, delivery)
-        chosen.append((pair_key(route, keys, peer, digest, extra), 1 if me < peer else -1))
+        extra = session.pair_secrets.get(peer, b"")
+        if terms.hybrid and me < peer:
+            extra = post_quantum_secret(route, secrets.mask_seed)
+        key = pair_key(route, secrets.mask_keys, peer, digest, extra)
+        chosen.append((key, 1 if me < peer else -1))
     return Masks(keys=tuple(chosen), participants=digest)
-
-
-def _post_quantum(
-    route: Route, me: str, mask_seed: bytes, keys: KeyPair, delivery: Delivery
-) -> bytes:
-    if me == route.sender:
-        return post_quantum_secret(route, mask_seed)
-    return unpack_mask_secret(route, keys, delivery.parcels.get(route.sender, b""))

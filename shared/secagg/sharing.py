@@ -6,9 +6,6 @@ from itertools import islice
 from Crypto.Protocol.SecretSharing import Shamir
 
 from ..errors import RoundError
-from .keys import SEED
-
-MOST_TRIES = 20
 
 
 def split(secret: bytes, threshold: int, n_holders: int) -> list[bytes]:
@@ -24,23 +21,19 @@ def combine(
 ) -> bytes:
     """Return the secret that fits what its owner published of it.
 
-    Some shares may be wrong: as many groups of holders are tried as there are places to begin.
-
     Args:
-        shares: holder's place, from 0 -> its share.
+        shares: holder's place, from 0 -> its share; wrong ones are left out already.
         threshold: shares needed.
         fits: whether a secret is the right one.
         whose: for the error.
 
     Raises:
-        RoundError: there are too few shares, or no group of them fits.
+        RoundError: there are too few shares, or their owner shared out something else.
     """
-    sound = sorted((place, share) for place, share in shares.items() if len(share) == SEED)
-    if len(sound) < threshold:
-        raise RoundError(f"{len(sound)} shares of {whose} came, {threshold} are needed")
-    for start in islice(range(len(sound)), MOST_TRIES):
-        group = (sound[start:] + sound[:start])[:threshold]
-        secret = Shamir.combine([(place + 1, share) for place, share in group], ssss=False)
-        if fits(secret):
-            return secret
-    raise RoundError(f"the shares of {whose} do not fit what it published")
+    if len(shares) < threshold:
+        raise RoundError(f"{len(shares)} shares of {whose} came, {threshold} are needed")
+    group = [(place + 1, share) for place, share in islice(sorted(shares.items()), threshold)]
+    secret = Shamir.combine(group, ssss=False)
+    if not fits(secret):
+        raise RoundError(f"the shares of {whose} do not fit what it published")
+    return secret

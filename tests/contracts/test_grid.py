@@ -17,7 +17,7 @@ def _echo_app(seen=None):
     def train(message: Message, context: Context) -> Message:
         if seen is not None:
             seen.append(context.node_config["partition-id"])
-        blob, _ = codec.from_message(message.content)
+        blob = codec.from_message(message.content).record
         return Message(codec.to_message(blob[::-1]), reply_to=message)
 
     @app.query("status")

@@ -60,8 +60,8 @@ class World:
         testify = SiloAgent.testify
         sent = {}
 
-        def run_round(agent, blob, witnessed="", real=SiloAgent.run_round):
-            sent[agent.silo_id] = real(agent, blob, witnessed)
+        def run_round(agent, *asked, real=SiloAgent.run_round):
+            sent[agent.silo_id] = real(agent, *asked)
             return sent[agent.silo_id]
 
         def reply(agent, call):

@@ -74,7 +74,7 @@ def test_a_lost_release_is_never_made_again(simulate, tiny, tmp_path):
     """Ledger and outbox disagree: the budget is spent, so the silo is dropped and named."""
     out = tmp_path / "out"
     command = ("run", "synthetic", *tiny, "--out", out)
-    die = {"module": "fondaco.server.checkpoint", "name": "Checkpoints.save", "nth": 1}
+    die = {"module": "fondaco.server.journal", "name": "Journals.save_total", "nth": 1}
     simulate(*command, die=die)
     before = records(out)
     for blob in (out / "outbox" / "merchant-1").glob("*.bin"):

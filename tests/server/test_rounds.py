@@ -7,7 +7,7 @@ import pytest
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-from fondaco.server.rounds import Coordinator
+from fondaco.server.rounds import About, Coordinator
 from fondaco.server.witness import WitnessBook
 from fondaco.shared import codec
 from fondaco.shared.calibration import Statistic
@@ -261,9 +261,8 @@ def test_request_carries_what_the_statistic_builds_upon(make_plan, silos, grid, 
         silo.plan, silo.shapes = plan, Shapes.of_plan(plan)
     coordinator = _coordinator(grid, plan)
     parameters = np.arange(count, dtype=np.float32)
-    coordinator.collect(
-        coordinator.roll_call(), plan.releases[1], parameters=parameters, model_digest="sha256:m"
-    )
+    about = About(parameters=parameters, model_digest="sha256:m")
+    coordinator.collect(coordinator.roll_call(), plan.releases[1], about)
     request = codec.decode(silos[3].asked[1], RoundRequest, Shapes.of_plan(plan))
     assert (request.kind, request.model_digest) == ("autoencoder", "sha256:m")
     assert np.array_equal(request.parameters, parameters)

@@ -8,9 +8,9 @@ from fondaco.shared.errors import CodecError
 
 
 def test_message_carries_the_bytes_and_nothing_else():
-    content = codec.to_message(b"blob", b"about ledgers")
-    assert codec.from_message(content) == (b"blob", b"about ledgers")
-    assert [list(record) for record in content.values()] == [["record", "ledger"]]
+    content = codec.to_message(b"blob", b"about ledgers", b"about masks")
+    assert codec.from_message(content) == (b"blob", b"about ledgers", b"about masks")
+    assert [list(record) for record in content.values()] == [["record", "ledger", "masking"]]
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,11 @@ def test_message_carries_the_bytes_and_nothing_else():
         RecordDict({"fondaco": ConfigRecord({"record": [b"a", b"b"]})}),
         RecordDict({"fondaco": ConfigRecord({"record": b""})}),
         RecordDict({"fondaco": ConfigRecord({"record": b"", "ledger": ""})}),
+        RecordDict({"fondaco": ConfigRecord({"record": b"", "ledger": b""})}),
         RecordDict({"fondaco": ConfigRecord({"record": b"", "ledger": b"", "n_users": 3})}),
+        RecordDict(
+            {"fondaco": ConfigRecord({"record": b"", "ledger": b"", "masking": b"", "more": b""})}
+        ),
         RecordDict({"fondaco": ConfigRecord({"record": b""}), "more": ConfigRecord()}),
         RecordDict({"other": ConfigRecord({"record": b""})}),
     ],

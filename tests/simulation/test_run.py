@@ -75,7 +75,7 @@ def test_trust_silo_adds_more_noise_and_says_so(tiny_run, run_tiny, tmp_path):
     silo = run_tiny(tmp_path / "silo", "privacy.trust=silo", *six).result["privacy"]
     shared = run_tiny(tmp_path / "shared", *six).result["privacy"]
     assert (silo["trust"], silo["secure_aggregation"]) == ("silo", "none")
-    assert (shared["trust"], shared["secure_aggregation"]) == ("aggregate", "simulated")
+    assert (shared["trust"], shared["secure_aggregation"]) == ("aggregate", "masked-sum")
     for one, other in zip(silo["releases"], shared["releases"], strict=True):
         assert one["noise_multiplier"] == other["noise_multiplier"]
         assert one["silo_noise_multiplier"] == one["noise_multiplier"]
@@ -146,10 +146,10 @@ def test_a_server_app_that_ends_without_a_result_is_an_error(tiny_scenario, tmp_
 def test_a_silo_that_fails_is_named_and_the_others_go_on(tiny_scenario, tmp_path, monkeypatch):
     prepared = runs.prepare(tiny_scenario("silos.count=12", "dataset.n_users=240"))
 
-    def broken(agent, blob, witnessed):
+    def broken(agent, *asked):
         if agent.silo_id == "merchant-03":
             raise OSError("disk of ann's till is full")
-        return run_round(agent, blob, witnessed)
+        return run_round(agent, *asked)
 
     run_round = runs.SiloAgent.run_round
     monkeypatch.setattr(runs.SiloAgent, "run_round", broken)
@@ -160,7 +160,7 @@ def test_a_silo_that_fails_is_named_and_the_others_go_on(tiny_scenario, tmp_path
 
 
 def test_too_many_failures_end_the_run(tiny_scenario, tmp_path, monkeypatch):
-    def broken(agent, blob, witnessed):
+    def broken(agent, *asked):
         raise OSError
 
     monkeypatch.setattr(runs.SiloAgent, "run_round", broken)

@@ -46,11 +46,11 @@ def test_ledger_restored_in_the_middle_of_a_run_is_found_and_comes_back(
     if when == "before the request":
         run_round = SiloAgent.run_round
 
-        def restored_first(agent, blob, witnessed=""):
+        def restored_first(agent, *asked):
             if agent.silo_id == "north" and backup.is_file():
                 federation.restore(backup)
                 backup.unlink()
-            return run_round(agent, blob, witnessed)
+            return run_round(agent, *asked)
 
         monkeypatch.setattr(SiloAgent, "run_round", restored_first)
     else:

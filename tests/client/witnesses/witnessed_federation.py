@@ -10,7 +10,7 @@ from fondaco.client.agent import SiloAgent
 from fondaco.client.app import make_app
 from fondaco.client.dataset import Fold, Rows, SiloDataset
 from fondaco.client.home import SiloHome
-from fondaco.server.rounds import Coordinator
+from fondaco.server.rounds import About, Coordinator
 from fondaco.server.witness import WitnessBook
 from fondaco.shared import codec
 from fondaco.shared.chain.keys import COORDINATOR, Identity, PublicKey
@@ -79,7 +79,7 @@ class Federation:
 
     def collect(self, coordinator, cohort, round_num):
         head = HEAD if round_num == 2 else NONE
-        return coordinator.collect(cohort, self.plan.releases[round_num - 1], head=head)
+        return coordinator.collect(cohort, self.plan.releases[round_num - 1], About(head=head))
 
     def ledger(self, silo_id="north"):
         return Ledger(self.agents[silo_id]._home.ledger, self.agents[silo_id]._identity, self.plan)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-pytest.register_assert_rewrite("masked_federation", "curious_coordinator")
+pytest.register_assert_rewrite("masked_federation", "curious_coordinator", "lying_machine")
 
 from masked_federation import Federation  # noqa: E402
 

@@ -27,9 +27,10 @@ class Federation:
 
     terms: Terms
     identities: dict
+    in_bytes: bool = True
 
     @classmethod
-    def of(cls, n, *, n_min=0, t_collude=1, hybrid=False, ring_bits=64):
+    def of(cls, n, *, n_min=0, t_collude=1, hybrid=False, ring_bits=64, in_bytes=True):
         """Return `n` silos of which the threshold must remain."""
         names = [f"silo-{num:03d}" for num in range(n)]
         n_min = n_min or Cohort(n_silos=n, n_min=n, t_collude=t_collude).threshold
@@ -42,7 +43,7 @@ class Federation:
             ring_bits=ring_bits,
         )
         terms.cohort.check_masked()
-        return cls(terms, identities)
+        return cls(terms, identities, in_bytes)
 
     @property
     def names(self):
@@ -92,7 +93,7 @@ class Federation:
 
 
 class Silo:
-    """An honest silo; what it knows is kept as bytes between the steps."""
+    """An honest silo; what it knows is kept between the steps, as bytes if asked to."""
 
     def __init__(self, name, federation, numbers):
         self.name, self.federation, self.numbers, self.now = name, federation, numbers, NOW
@@ -100,15 +101,15 @@ class Silo:
 
     @property
     def session(self):
-        return session.Session.from_bytes(self.kept)
+        return session.Session.from_bytes(self.kept) if self.federation.in_bytes else self.kept
 
     @property
     def _me(self):
         return self.federation.terms, self.federation.identities[self.name], self.now
 
     def _keep(self, state, said):
-        self.kept = state.to_bytes()
-        return type(said).from_bytes(said.to_bytes())
+        self.kept = state.to_bytes() if self.federation.in_bytes else state
+        return type(said).from_bytes(said.to_bytes()) if self.federation.in_bytes else said
 
     def hello(self, task):
         terms, identity, now = self._me
@@ -121,9 +122,10 @@ class Silo:
     def release(self, delivery):
         """Return (dim,) masked words."""
         terms, _, now = self._me
-        delivery = type(delivery).from_bytes(delivery.to_bytes())
+        if self.federation.in_bytes:
+            delivery = type(delivery).from_bytes(delivery.to_bytes())
         state, self.masks = session.deliver(self.session, delivery, terms, now)
-        self.kept = state.to_bytes()
+        self._keep(state, delivery)
         words = to_ring(np.asarray(self.numbers, np.int64), terms.ring_bits)
         add_masks(words, self.masks.keys)
         return words

@@ -352,7 +352,7 @@ def test_answer_with_swapped_shares_leaves_the_sum_exact(shared):
 
 
 @pytest.mark.xfail(strict=True, raises=RoundError, reason="only groups in a row are tried")
-@pytest.mark.parametrize(("n", "threshold", "wrong"), [(10, 7, [2, 7]), (60, 41, [30])])
+@pytest.mark.parametrize(("n", "threshold", "wrong"), [(10, 7, [2, 7]), (45, 31, [25])])
 def test_wrong_shares_are_left_out_while_enough_are_right(n, threshold, wrong):
     secret = bytes(range(SEED))
     shares = dict(enumerate(split(secret, threshold, n)))

@@ -43,7 +43,7 @@ def test_random_drop_outs_of_thirty_give_the_exact_sum(seed):
 
 @slow
 def test_sum_of_a_million_numbers_of_thirty_silos_is_exact():
-    federation = Federation.of(30, ring_bits=32)
+    federation = Federation.of(30, ring_bits=32, in_bytes=False)
     whole = federation.round(_numbers(federation.names, 1_000_000))
     whole.until("unmask", release=federation.names[1:3], unmask=federation.names[:1])
     np.testing.assert_array_equal(whole.total(), whole.expected())
@@ -52,7 +52,7 @@ def test_sum_of_a_million_numbers_of_thirty_silos_is_exact():
 @pytest.fixture(scope="module", params=[False, True], ids=["x25519", "hybrid"])
 def hundred(request):
     """A hundred silos that have shared their seeds: it takes them twenty seconds together."""
-    federation = Federation.of(100, hybrid=request.param)
+    federation = Federation.of(100, hybrid=request.param, in_bytes=False)
     return federation.round(_numbers(federation.names, 20_000)).until("share", share=["silo-050"])
 
 
@@ -72,7 +72,9 @@ def test_sum_of_a_hundred_silos_is_exact_after_drop_outs(hundred, ring_bits):
 @slow
 @pytest.mark.parametrize(("n", "hybrid"), [(101, False), (101, True), (127, False), (150, False)])
 def test_sum_on_the_sparse_graph_is_exact_after_drop_outs(n, hybrid):
-    federation = Federation.of(n, n_min=n - n // 10, t_collude=n // 10, hybrid=hybrid)
+    federation = Federation.of(
+        n, n_min=n - n // 10, t_collude=n // 10, hybrid=hybrid, in_bytes=n < 127
+    )
     whole = federation.round(_numbers(federation.names, 50))
     whole.until("unmask", **_fall_silent(federation, n))
     assert len(federation.terms.graph(whole.roster)["silo-000"]) < 40

@@ -12,7 +12,7 @@ import pytest
 from scipy.linalg import null_space
 
 from fondaco.shared.errors import RefusalError, RoundError
-from fondaco.shared.secagg.keys import commitment, mask_keys
+from fondaco.shared.secagg.keys import commitment, mask_keys_of
 from fondaco.shared.secagg.parcels import (
     Route,
     pair_key,
@@ -97,14 +97,14 @@ class Curious:
 
     def _is_mask_seed(self, hello):
         def fits(seed):
-            return mask_keys(seed, hybrid=self.terms.hybrid).public()[0] == hello.mask_key
+            return mask_keys_of(seed, hybrid=self.terms.hybrid).public()[0] == hello.mask_key
 
         return fits
 
     def _pair_keys(self, silo, seed, peer):
         low, high = sorted((silo, peer))
         route = Route(task=self.whole.task, roster=self.roster, sender=low, receiver=high)
-        keys, extra = mask_keys(seed, hybrid=self.terms.hybrid), b""
+        keys, extra = mask_keys_of(seed, hybrid=self.terms.hybrid), b""
         if self.terms.hybrid and silo == low:
             extra = post_quantum_secret(route, seed)
         elif self.terms.hybrid:

@@ -65,14 +65,23 @@ def samples():
         Hello: hellos[0],
         Roster: roster,
         Shares: Shares(
-            silo_id="zürich", roster=roster.digest, parcels=parts, signature=b"\xff\x00"
+            silo_id="zürich",
+            roster=roster.digest,
+            parcels=parts,
+            mask_digests=parts,
+            self_digests={},
+            signature=b"\xff",
         ),
         Delivery: Delivery(participants=parts, parcels={}),
         Survivors: survivors,
         Confirmation: Confirmation(silo_id="silo-000", signature=b"\x00" * 3),
         Certificate: Certificate(survivors=survivors, confirmations=parts),
         Unmasking: Unmasking(
-            silo_id="silo-001", self_seed=b"s" * 16, self_shares=parts, mask_shares={}
+            silo_id="silo-001",
+            self_seed=b"s" * 16,
+            self_shares=parts,
+            mask_shares={},
+            pair_secrets=parts,
         ),
         Secrets: secrets,
         Session: Session(
@@ -82,6 +91,7 @@ def samples():
             participants=silos,
             mask_shares=parts,
             self_shares=parts,
+            pair_secrets={},
             survivors=silos[:2],
         ),
     }

@@ -203,10 +203,21 @@ def test_confirmation_before_taking_part_is_refused(six):
         early.confirm(whole.survivors)
 
 
-def test_unmasking_before_the_confirmation_is_refused(six):
-    whole = _released(six)
+def test_unmasking_before_taking_part_is_refused(six):
+    whole = _released(six).confirm()
+    late = _shared(six).silos[VICTIM]
     with refused("out-of-order"):
-        whole.silos[VICTIM].unmask(six.certificate(six.names, whole.survivors))
+        late.unmask(whole.certificate)
+
+
+def test_certificate_of_the_others_is_enough_but_not_without_this_silo(six):
+    """Whoever was not asked to confirm answers all the same, if it is among the survivors."""
+    whole = _released(six).confirm([VICTIM])
+    without = six.certificate(six.names[1:], _survivors(whole, *six.names[1:]))
+    with refused("not-a-survivor"):
+        whole.silos[VICTIM].unmask(without)
+    said = whole.silos[VICTIM].unmask(whole.certificate)
+    assert said.mask_shares == {}
 
 
 @pytest.mark.parametrize("signers", [0, 1, 4])

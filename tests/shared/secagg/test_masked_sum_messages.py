@@ -12,7 +12,7 @@ from message_samples import KINDS, each_kind, messages, samples
 
 from fondaco.shared.chain.canonical import canonical_json
 from fondaco.shared.errors import CodecError
-from fondaco.shared.secagg.keys import commitment, mask_keys, share_keys
+from fondaco.shared.secagg.keys import commitment, mask_keys_of, share_digest
 from fondaco.shared.secagg.messages import MAX_BYTES, MAX_ENTRIES, MAX_TEXT, Delivery, Hello, Task
 from fondaco.shared.secagg.parcels import Route, pair_key, post_quantum_secret, self_key
 
@@ -36,18 +36,19 @@ def golden():
     task, roster = SAMPLES[Task], SAMPLES[KINDS[2]]
     seed, secrets = bytes(range(16)), SAMPLES[KINDS[9]]
     route = Route(task=task, roster=roster, sender="silo-000", receiver="silo-001")
-    keys = mask_keys(seed, hybrid=False)
-    hybrid_keys = mask_keys(seed, hybrid=True)
+    keys = mask_keys_of(seed, hybrid=False)
+    hybrid_keys = mask_keys_of(seed, hybrid=True)
     values = {
         "task digest": task.digest,
         "roster digest": roster.digest,
         "survivors digest": SAMPLES[KINDS[5]].digest,
         "signed hello": SAMPLES[Hello].signed_bytes(),
         "commitment": commitment(seed),
+        "digest of a share": share_digest("mask", "silo-001", seed),
         "mask key": keys.public()[0],
         "hybrid mask key": hybrid_keys.public()[0],
         "start of the hybrid's ML-KEM key": hybrid_keys.public()[1][:32],
-        "share key": share_keys(secrets).public()[0],
+        "share key": secrets.share_keys.public()[0],
         "key of a pair": pair_key(route, keys, "silo-001", "sha256:participants", b""),
         "key of a hybrid pair": pair_key(route, keys, "silo-001", "sha256:participants", b"pq"),
         "post-quantum secret": post_quantum_secret(route, seed),

@@ -23,6 +23,13 @@ bound refutes one, and then with at most 1 - `confidence` of error in each run (
 `settings` holds them all; `value` is the largest bound or the median estimate). Rows with the
 verdict `outside the claim` measure what no noise was meant to hide. Numbers of canaries,
 customers and runs, the seed and the seconds are in `settings`.
+
+Reconstruction has a row per attacker and `view`: `share` (a silo's share in the clear; its claim
+is that of broken masks), `full noise`, and with masked sums also `masked` (what the coordinator
+gets from one silo) and `sum` (what he unmasks in the end). `settings` says `secure_aggregation`,
+`key_agreement`, `ring_bits` and `grid` of the plan, how many `silos` and `colluding_silos` there
+are, and in `seen_by` who sees such a vector, if anybody. A `masked` row promises that nothing at
+all is seen: it is `above claim` if its AUC is further from a half than accident allows.
 """
 
 from .document import attack, make_order

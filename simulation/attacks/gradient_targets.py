@@ -18,7 +18,7 @@ from fondaco.shared.privacy.clipping import ClippedSum
 from fondaco.shared.privacy.events import EVERYBODY
 from fondaco.shared.privacy.gradients import Factors, GradientSum
 from fondaco.shared.privacy.noise import NoiseStream, Sample
-from fondaco.shared.privacy.plan import GRID, RunPlan
+from fondaco.shared.privacy.plan import RunPlan
 
 from .mechanisms import Array, Claim
 from .targets import random_baskets
@@ -42,6 +42,11 @@ class Gradients:
     def clip_norm(self) -> float:
         """C [model units]."""
         return float(self._model[1].clip_norm)
+
+    @property
+    def grid(self) -> int:
+        """Grid units per clip norm, the plan's."""
+        return self.plan.grid
 
     @property
     def dim(self) -> int:
@@ -105,6 +110,11 @@ class GradientTarget:
         self.coordinates = rng.permutation(gradients.dim)[:n_canaries]
         self.canaries = random_baskets(n_canaries, gradients.facts.model.head, rng)
 
+    @property
+    def grid(self) -> int:
+        """Grid units per clip norm, the plan's."""
+        return self.gradients.grid
+
     def start(self, included: NDArray[np.bool_]) -> "GradientRun":
         """Return a fresh run."""
         return GradientRun(self, included)
@@ -154,7 +164,7 @@ class GradientRun:
             baskets = [*self._target.base, *chosen]
             task = task_of(self._of.plan, baskets, self._of.facts, np.zeros(0, dtype=np.int64))
             return clipped_sum(task, self._of.kind, self._learner.parameters, sample)
-        total = GradientSum(self._of.dim, self._of.clip_norm, GRID, sample)
+        total = GradientSum(self._of.dim, self._of.clip_norm, self._of.grid, sample)
         for users, layers in self._sampled(sample):
             total.add(users, layers)
         return total.total()
@@ -164,7 +174,7 @@ class GradientRun:
         total = np.zeros(self._of.dim)
         for users, layers in self._sampled(sample):
             total += self._added_up(layers, np.ones(len(users)))
-        return total * (GRID / self._of.clip_norm)
+        return total / self._of.clip_norm
 
     def evidence(self, noisy: Array) -> Array:
         """Return (n_canaries,) what is left of the release along each canary.
@@ -204,7 +214,7 @@ class GradientRun:
         result = RoundResult(
             kind=self._of.kind,
             round_num=1 + self._rounds,
-            total=np.rint(noisy * GRID).astype(np.int64),
+            total=np.rint(noisy * self._of.grid).astype(np.int64),
             present=("everybody",),
             dropped=(),
         )
@@ -213,9 +223,9 @@ class GradientRun:
 
     def _base_sum(self) -> Array:
         everybody = NoiseStream.seeded(0).sample(len(self._target.base), EVERYBODY)
-        total = GradientSum(self._of.dim, self._of.clip_norm, GRID, everybody)
+        total = GradientSum(self._of.dim, self._of.clip_norm, self._of.grid, everybody)
         total.add(everybody.user_nums, self._base)
-        return np.asarray(total.total().values / GRID)
+        return np.asarray(total.total().values / self._of.grid)
 
     def _sampled(self, sample: Sample) -> list[tuple[NDArray[np.int64], list[Factors]]]:
         """Sampled base customers and sampled canaries, each with their gradients."""

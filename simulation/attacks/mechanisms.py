@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from fondaco.server.checkpoint import RoundResult
 from fondaco.shared.calibration import calibrate, gaussian_mu
+from fondaco.shared.errors import PrivacyError
 from fondaco.shared.privacy.accountant import epsilon_pld
 from fondaco.shared.privacy.clipping import ClippedSum
 from fondaco.shared.privacy.events import EVERYBODY, Mechanism, PrivacyEvent
 from fondaco.shared.privacy.noise import NoiseStream, Sample
-from fondaco.shared.privacy.plan import GRID, RunPlan
+from fondaco.shared.privacy.plan import RunPlan
 
 Array = NDArray[np.float64]
 
@@ -34,6 +35,7 @@ class Claim:
         stddev_grid: noise of each release [grid units].
         sampling_ppm: Poisson probability of a customer [parts per million].
         rounds: releases.
+        grid: grid units per clip norm, the plan's.
     """
 
     epsilon: float
@@ -41,10 +43,20 @@ class Claim:
     stddev_grid: int
     sampling_ppm: int
     rounds: int
+    grid: int
 
     @classmethod
-    def calibrated(cls, epsilon: float, delta: float, sampling_ppm: int, rounds: int) -> "Claim":
+    def calibrated(
+        cls, epsilon: float, delta: float, sampling_ppm: int, rounds: int, *, grid: int
+    ) -> "Claim":
         """Return the claim of about `epsilon`, with the noise that a plan would have.
+
+        Args:
+            epsilon: [1].
+            delta: [probability].
+            sampling_ppm: Poisson probability of a customer [parts per million].
+            rounds: releases.
+            grid: of the plan [grid units per clip norm].
 
         Raises:
             ConfigError: epsilon or delta is out of range.
@@ -54,17 +66,18 @@ class Claim:
             squared = mu**2 / rounds
             if sampling_ppm != EVERYBODY:
                 squared = math.log1p(squared / (sampling_ppm / EVERYBODY) ** 2)
-            stddev_grid = math.ceil(GRID / math.sqrt(squared))
-            return (Mechanism(Fraction(stddev_grid, GRID), sampling_ppm, rounds),)
+            stddev_grid = math.ceil(grid / math.sqrt(squared))
+            return (Mechanism(Fraction(stddev_grid, grid), sampling_ppm, rounds),)
 
         mu = calibrate(epsilon, delta, mechanisms, gaussian_mu(epsilon, delta))
         found = mechanisms(mu)
         return cls(
             epsilon=epsilon_pld(found, delta),
             delta=delta,
-            stddev_grid=int(found[0].multiplier * GRID),
+            stddev_grid=int(found[0].multiplier * grid),
             sampling_ppm=sampling_ppm,
             rounds=rounds,
+            grid=grid,
         )
 
     @classmethod
@@ -75,15 +88,16 @@ class Claim:
         return cls(
             epsilon=epsilon,
             delta=delta,
-            stddev_grid=round(GRID / gaussian_mu(epsilon, delta)),
+            stddev_grid=round(plan.grid / gaussian_mu(epsilon, delta)),
             sampling_ppm=EVERYBODY,
             rounds=1,
+            grid=plan.grid,
         )
 
     @property
     def noise_multiplier(self) -> float:
         """Noise over sensitivity of one release [1]."""
-        return self.stddev_grid / GRID
+        return self.stddev_grid / self.grid
 
     @property
     def sampling_rate(self) -> float:
@@ -102,7 +116,7 @@ class Contributors(Protocol):
         """Return the core's clipped sum of the sampled customers."""
 
     def raw(self, sample: Sample) -> Array:
-        """Return (dim,) the same sum as if nobody had been clipped [grid units]."""
+        """Return (dim,) the same sum as if nobody had been clipped [clip norms]."""
 
 
 Attacked = Callable[[Contributors, Claim, NoiseStream], Array]
@@ -141,35 +155,35 @@ def published(
 def right(customers: Contributors, claim: Claim, noise: NoiseStream) -> Array:
     """Return one release of the installed core."""
     sample = noise.sample(customers.n_users, claim.sampling_ppm)
-    return noisy_sum(customers.clipped(sample), claim.stddev_grid, noise) / GRID
+    return noisy_sum(_clipped(customers, claim, sample), claim.stddev_grid, noise) / claim.grid
 
 
 def no_noise(customers: Contributors, claim: Claim, noise: NoiseStream) -> Array:
     """Return the clipped sum itself."""
     sample = noise.sample(customers.n_users, claim.sampling_ppm)
-    return np.asarray(customers.clipped(sample).values / GRID)
+    return np.asarray(_clipped(customers, claim, sample).values / claim.grid)
 
 
 def noise_over_batch(customers: Contributors, claim: Claim, noise: NoiseStream) -> Array:
     """Return a sum whose noise was made for a mean: divided by the expected batch."""
     sample = noise.sample(customers.n_users, claim.sampling_ppm)
     stddev_grid = max(1, round(claim.stddev_grid / _batch(customers, claim)))
-    return noisy_sum(customers.clipped(sample), stddev_grid, noise) / GRID
+    return noisy_sum(_clipped(customers, claim, sample), stddev_grid, noise) / claim.grid
 
 
 def clip_after_averaging(customers: Contributors, claim: Claim, noise: NoiseStream) -> Array:
     """Return a mean that was clipped as a whole, nobody's part on its own; times the batch."""
     sample = noise.sample(customers.n_users, claim.sampling_ppm)
     batch = _batch(customers, claim)
-    mean = customers.raw(sample) / (GRID * batch)
+    mean = customers.raw(sample) / batch
     mean /= max(1.0, float(np.linalg.norm(mean)))
-    return np.asarray(mean * batch + noise.gaussian(len(mean), claim.stddev_grid) / GRID)
+    return np.asarray(mean * batch + noise.gaussian(len(mean), claim.stddev_grid) / claim.grid)
 
 
 def no_sampling(customers: Contributors, claim: Claim, noise: NoiseStream) -> Array:
     """Return a release of everybody, although the claim counts on a sample."""
     sample = noise.sample(customers.n_users, EVERYBODY)
-    return noisy_sum(customers.clipped(sample), claim.stddev_grid, noise) / GRID
+    return noisy_sum(_clipped(customers, claim, sample), claim.stddev_grid, noise) / claim.grid
 
 
 RIGHT: Attacked = right
@@ -185,6 +199,18 @@ def controls(claim: Claim) -> dict[str, Attacked]:
     """Return the broken mechanisms that break this claim."""
     sampled = claim.sampling_ppm != EVERYBODY
     return {name: run for name, run in BROKEN.items() if sampled or run is not no_sampling}
+
+
+def _clipped(customers: Contributors, claim: Claim, sample: Sample) -> ClippedSum:
+    """Return the core's sum, on the grid that the claim's noise is counted in.
+
+    Raises:
+        PrivacyError: it is on another, so the claim says nothing of it.
+    """
+    total = customers.clipped(sample)
+    if total.sens_grid != claim.grid:
+        raise PrivacyError(f"a sum on the grid {total.sens_grid} met a claim on {claim.grid}")
+    return total
 
 
 def _batch(customers: Contributors, claim: Claim) -> float:

@@ -1,10 +1,13 @@
 """Reconstruction from one silo's share: which items did one customer take?
 
-The attacker holds one vector of a silo and guesses a customer's items from it. `knows all` knows
-every other customer of the silo, as in the definition of the guarantee, `knows half` also every
-second item of the customer and wants the others, `knows none` nothing of anybody.
-`VIEWS` says what vector it is: the noisy share that is seen where masking broke, the share with
-the whole noise of the joint release, or the bare sum, which shows that the attack works.
+The attacker holds one vector and guesses a customer's items from it. `knows all` knows every
+other customer whose numbers are in it, as in the definition of the guarantee, `knows half` also
+every second item of the customer and wants the others, `knows none` nothing of anybody.
+
+A `View` says what vector it is. Whatever the plan: the silo's noisy share, as it is seen in the
+clear; the share with the whole noise of the joint release; the bare sum, which shows that the
+attack works. With masked sums also the two that the coordinator really gets: the share under its
+masks (`masks`), and the sum over all silos, from which he takes his own silos' shares.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,35 +22,83 @@ from fondaco.shared.privacy.clipping import ClippedSum, gram_sum
 from fondaco.shared.privacy.events import EVERYBODY, PrivacyEvent
 from fondaco.shared.privacy.gradients import GradientSum
 from fondaco.shared.privacy.noise import NoiseStream
-from fondaco.shared.privacy.plan import GRID
+from fondaco.shared.privacy.plan import MASKED as MASKED_SUM
+from fondaco.shared.privacy.plan import RunPlan
 
 from .bounds import auc
 from .canaries import Tell
 from .gradient_targets import Gradients
+from .masks import MaskedCohort
 from .mechanisms import Array, noisy_sum
 from .world import Basket, histories_of
 
-View = Callable[[ClippedSum, PrivacyEvent, NoiseStream], Array]
-"""(a silo's clipped sum, its planned release, noise) -> (dim,) what is seen [clip norms]."""
+SHARE, MASKED, SUM, FULL, BARE = "share", "masked", "sum", "full noise", "no noise"
+See = Callable[[ClippedSum, PrivacyEvent, NoiseStream, int], Array]
+"""(clipped sum, its planned release, noise, number of the release) -> (dim,) [clip norms]."""
 
 
-def share(total: ClippedSum, event: PrivacyEvent, noise: NoiseStream) -> Array:
-    """Return the silo's share, as it is where masking broke."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class View:
+    """What somebody sees of a release.
+
+    Attributes:
+        see: makes the vector.
+        whole: whether of all honest silos' sum; else of the one silo's.
+    """
+
+    see: See
+    whole: bool = False
+
+
+def share(total: ClippedSum, event: PrivacyEvent, noise: NoiseStream, num: int) -> Array:
+    """Return the silo's share, as it is in the clear."""
+    del num
     return noisy_sum(total, event.silo_stddev_grid, noise) / total.sens_grid
 
 
-def full_noise(total: ClippedSum, event: PrivacyEvent, noise: NoiseStream) -> Array:
+def full_noise(total: ClippedSum, event: PrivacyEvent, noise: NoiseStream, num: int) -> Array:
     """Return the sum with all the noise that the joint release carries."""
+    del num
     return noisy_sum(total, event.stddev_grid, noise) / total.sens_grid
 
 
-def bare(total: ClippedSum, event: PrivacyEvent, noise: NoiseStream) -> Array:
+def bare(total: ClippedSum, event: PrivacyEvent, noise: NoiseStream, num: int) -> Array:
     """Return the sum without noise."""
-    del event, noise
+    del event, noise, num
     return np.asarray(total.values / total.sens_grid)
 
 
-VIEWS: Mapping[str, View] = {"share": share, "full noise": full_noise, "no noise": bare}
+VIEWS: Mapping[str, View] = {
+    SHARE: View(see=share),
+    FULL: View(see=full_noise),
+    BARE: View(see=bare),
+}
+"""What is there with every plan."""
+
+
+def views_of(plan: RunPlan, seed: int) -> Mapping[str, View]:
+    """Return all views of a plan's releases.
+
+    Args:
+        plan: of a simulation.
+        seed: from which its silos' identities follow.
+    """
+    if plan.secure_aggregation != MASKED_SUM:
+        return VIEWS
+    cohort = MaskedCohort(plan, seed)
+
+    def masked(total: ClippedSum, event: PrivacyEvent, noise: NoiseStream, num: int) -> Array:
+        numbers = noisy_sum(total, event.silo_stddev_grid, noise)
+        return cohort.seen(numbers, event, num) / total.sens_grid
+
+    def unmasked(total: ClippedSum, event: PrivacyEvent, noise: NoiseStream, num: int) -> Array:
+        del num
+        stddev_grid = round(event.silo_stddev_grid * np.sqrt(len(cohort.honest)))
+        return noisy_sum(total, stddev_grid, noise) / total.sens_grid
+
+    return {**VIEWS, MASKED: View(see=masked), SUM: View(see=unmasked, whole=True)}
+
+
 _RARE = 1e-3
 _TRIED = (4, 8, 16, 32, 64)
 """Sizes of baskets that are tried where a direction may be read either way."""
@@ -74,13 +125,14 @@ class Statistic(Protocol):
 class GramStatistic:
     """The Gram of the head: a customer adds x x^T / n, whose first direction is x."""
 
-    def __init__(self, head: NDArray[np.int64], n_items: int) -> None:
+    def __init__(self, head: NDArray[np.int64], n_items: int, grid: int) -> None:
         self.head = head
         self._n_items = n_items
+        self._grid = grid
 
     def total(self, baskets: Sequence[Basket]) -> ClippedSum:
         """Return the Gram of these customers."""
-        return gram_sum(histories_of(baskets, self._n_items).restrict(self.head), GRID)
+        return gram_sum(histories_of(baskets, self._n_items).restrict(self.head), self._grid)
 
     def guess(self, seen: Array, hint: Array | None) -> Array:
         """Return the first direction of what is seen, or what stands beside the known items."""
@@ -101,7 +153,7 @@ class GradientStatistic:
         """Return the clipped gradients of these customers, added up."""
         everybody = NoiseStream.seeded(0).sample(len(baskets), EVERYBODY)
         of = self._gradients
-        total = GradientSum(of.dim, of.clip_norm, GRID, everybody)
+        total = GradientSum(of.dim, of.clip_norm, of.grid, everybody)
         total.add(everybody.user_nums, of.of(baskets, self._parameters))
         return total.total()
 
@@ -163,37 +215,46 @@ class Found:
 def reconstruct(
     statistic: Statistic,
     event: PrivacyEvent,
-    silo: Sequence[Basket],
+    cohort: tuple[Sequence[Basket], Sequence[Basket]],
     n_victims: int,
     seed: int,
     *,
-    view: View,
+    views: Mapping[str, View],
     knows: str,
     popularity: Array,
     tell: Tell,
-) -> Found:
+) -> dict[str, Found]:
     """Attack the first `n_victims` customers of a silo, each by a release of its own.
 
     Args:
         statistic: what is released.
         event: the planned release.
-        silo: its customers.
+        cohort: the silo's customers, and those of all other honest silos.
         n_victims: customers attacked.
         seed: of the noise.
-        view: an entry of VIEWS.
+        views: what is seen.
         knows: one of ATTACKERS.
         popularity: (n_head,) of everybody, public.
         tell: told after each victim.
     """
-    total = statistic.total(silo)
-    values: list[tuple[float, ...]] = []
-    for num in range(n_victims):
-        seen = view(total, event, NoiseStream.seeded(seed, "reconstruct", str(num)))
-        if knows != KNOWS_NONE:
-            others = statistic.total([*silo[:num], *silo[num + 1 :]])
-            seen = seen - others.values / others.sens_grid
-        values.append(_success_on(statistic, seen, silo[num], knows, popularity))
+    silo, others = cohort
+    totals = {False: statistic.total(silo)}
+    if any(view.whole for view in views.values()):
+        totals[True] = statistic.total([*silo, *others])
+    values: dict[str, list[tuple[float, ...]]] = {name: [] for name in views}
+    for num, victim in enumerate(silo[:n_victims]):
+        own = statistic.total([victim]).values
+        for name, view in views.items():
+            total, noise = totals[view.whole], NoiseStream.seeded(seed, "reconstruct", str(num))
+            seen = view.see(total, event, noise, num)
+            if knows != KNOWS_NONE:
+                seen = seen - (total.values - own) / total.sens_grid
+            values[name].append(_success_on(statistic, seen, victim, knows, popularity))
         tell()
+    return {name: _found(told) for name, told in values.items()}
+
+
+def _found(values: Sequence[tuple[float, ...]]) -> Found:
     told = np.array(values).T
     return Found(auc=told[0], precision=told[1], joined_auc=told[2], popularity_auc=told[3])
 
@@ -203,13 +264,19 @@ def _success_on(
 ) -> tuple[float, ...]:
     """What `Found` holds of one victim, on the items that are not known already."""
     known = basket[::2] if knows == KNOWS_HALF else basket[:0]
-    hint = statistic.total([known]).values / GRID if len(known) else None
+    hint = _alone(statistic, known) if len(known) else None
     unknown = ~np.isin(statistic.head, known)
     guess = statistic.guess(seen, hint)[unknown]
     public = np.log(np.maximum(popularity, _RARE))[unknown]
     own = np.isin(statistic.head, basket)[unknown]
     joined = _standard(guess) + _standard(public)
     return (*success(guess, own), success(joined, own)[0], success(public, own)[0])
+
+
+def _alone(statistic: Statistic, basket: Basket) -> Array:
+    """Return (dim,) what a customer with this basket would add [clip norms]."""
+    total = statistic.total([basket])
+    return np.asarray(total.values / total.sens_grid)
 
 
 def success(scores: Array, own: NDArray[np.bool_]) -> tuple[float, float]:

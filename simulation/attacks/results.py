@@ -139,7 +139,7 @@ def _how(settings: Mapping[str, Any]) -> str:
         numbers = f"q={rate:g} T={rounds} m={settings['canaries']}"
         return f"{settings['canary_kind']}\n{numbers}"
     if "popularity auc" in settings:
-        return f"popularity {settings['popularity auc']:.3f}"
+        return f"popularity {settings['popularity auc']:.3f}\n{settings['seen_by']}"
     return f"AUC {settings['auc']['value']:.3f}"
 
 

@@ -145,8 +145,10 @@ class Session:
         if target == FUSED:
             claim, found = self._audit_fused(epsilon, setting)
         else:
-            claim = Claim.calibrated(epsilon, self.delta, setting.sampling_ppm, setting.rounds)
-            attacked = self._target(target, claim, setting)
+            attacked = self._target(target, epsilon, setting)
+            claim = Claim.calibrated(
+                epsilon, self.delta, setting.sampling_ppm, setting.rounds, grid=attacked.grid
+            )
             found = audit(attacked, claim, order.runs, order.seed, lambda: self.tell(target))
         self.note(target, claim)
         facts = {
@@ -162,17 +164,16 @@ class Session:
         }
         return Auditing(claim=claim, found=found, facts=facts)
 
-    def _target(self, name: str, claim: Claim, setting: Setting) -> Target:
+    def _target(self, name: str, epsilon: float, setting: Setting) -> Target:
         seed, rng = self.order.seed, np.random.default_rng(self.order.seed)
         if name != GRAM:
-            gradients = gradients_of(
-                self.world, name, seed, epsilon=claim.epsilon, rounds=claim.rounds
-            )
+            gradients = gradients_of(self.world, name, seed, epsilon=epsilon, rounds=setting.rounds)
             return GradientTarget(
                 self.world, N_BASE, setting.n_canaries, gradients, rng, crafted=setting.crafted
             )
         head = self.gram_head(self.world.plan(GRAM))
-        return GramTarget(self.world, N_BASE, setting.n_canaries, head, rng)
+        grid = self.plan(epsilon, GRAM).grid
+        return GramTarget(self.world, N_BASE, setting.n_canaries, head, rng, grid=grid)
 
     def gram_head(self, plan: RunPlan) -> NDArray[np.int64]:
         """Return the (n_head,) items that everybody's noisy popularity chooses."""

@@ -18,7 +18,6 @@ from scipy.sparse import csr_matrix
 from fondaco.shared.privacy.clipping import ClippedSum, gram_dim, gram_sum
 from fondaco.shared.privacy.events import EVERYBODY
 from fondaco.shared.privacy.noise import NoiseStream, Sample
-from fondaco.shared.privacy.plan import GRID
 
 from .mechanisms import Array, Claim
 from .world import Basket, World, histories_of, timelines_of
@@ -40,7 +39,7 @@ class Run(Protocol):
         """Return the core's clipped sum of the sampled customers."""
 
     def raw(self, sample: Sample) -> Array:
-        """Return (dim,) the same sum without clipping [grid units]."""
+        """Return (dim,) the same sum without clipping [clip norms]."""
 
     def evidence(self, noisy: Array) -> Array:
         """Return (n_canaries,) inner products with what others leave of a release [1]."""
@@ -54,6 +53,10 @@ class Target(Protocol):
 
     shares: Mapping[str, float]
     n_canaries: int
+
+    @property
+    def grid(self) -> int:
+        """Grid units per clip norm, the plan's."""
 
     def start(self, included: NDArray[np.bool_]) -> Run:
         """Return a fresh run in which the canaries of `included` (n_canaries,) take part."""
@@ -86,6 +89,7 @@ class GramTarget:
         n_canaries: customers with random baskets.
         head: items of the Gram.
         rng: draws both.
+        grid: of the plan [grid units per clip norm].
     """
 
     shares: Mapping[str, float] = {"decorrelated": 0.5, "exact": 0.3, "inner product": 0.2}
@@ -97,9 +101,12 @@ class GramTarget:
         n_canaries: int,
         head: NDArray[np.int64],
         rng: np.random.Generator,
+        *,
+        grid: int,
     ) -> None:
         self.n_canaries = n_canaries
         self.head = head
+        self.grid = grid
         self.n_items = len(world.catalogue)
         self.base = world.drawn(n_base, rng)
         self.canaries = random_baskets(n_canaries, head, rng)
@@ -132,11 +139,8 @@ class GramTarget:
         everybody = NoiseStream.seeded(0).sample(len(self.base), EVERYBODY)
         run = GramRun(self, self.base)
         mean = np.asarray(self.parts.mean(axis=0)).ravel()
-        return np.asarray(
-            np.linalg.qr(
-                np.stack([run.clipped(everybody).values / GRID, run.raw(everybody) / GRID, mean]).T
-            )[0]
-        )
+        clipped = run.clipped(everybody).values / self.grid
+        return np.asarray(np.linalg.qr(np.stack([clipped, run.raw(everybody), mean]).T)[0])
 
     @cached_property
     def alike(self) -> Array:
@@ -168,7 +172,7 @@ class GramTarget:
 
     def clipped(self, baskets: Sequence[Basket]) -> ClippedSum:
         """Return the core's sum over `baskets`."""
-        return gram_sum(histories_of(baskets, self.n_items).restrict(self.head), GRID)
+        return gram_sum(histories_of(baskets, self.n_items).restrict(self.head), self.grid)
 
 
 class GramRun:
@@ -193,7 +197,7 @@ class GramRun:
         rows = timelines_of(baskets, self._target.n_items).incidence()[:, self._target.head]
         gram = (rows.T @ rows).toarray().astype(np.float64)
         upper = np.sqrt(2.0) * gram[np.triu_indices(len(gram), 1)]
-        return np.asarray(GRID * np.concatenate([np.diag(gram), upper]))
+        return np.concatenate([np.diag(gram), upper])
 
     def evidence(self, noisy: Array) -> Array:
         """Return (n_canaries,) inner products."""

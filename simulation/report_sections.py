@@ -28,11 +28,18 @@ _EPSILONS = {
     "server_and_colluders": "server and colluding silos pool what they know",
     "masking_broken": "secure aggregation fails",
 }
+_CLEAR = {
+    "masked-sum": "masks break, and each silo's share is seen alone",
+    "simulated": "each silo's share is seen alone, as here: secure aggregation is only simulated",
+    "none": "each silo's share is seen alone, as here: each adds all of the noise itself",
+}
+"""What stands for `masking_broken` where the result says how shares are hidden."""
 _WORDS = {
     "adjacency": "neighbours",
     "epsilon_rdp": "ε by RDP",
     "grid": "integer grid",
     "head": "head [items]",
+    "key_agreement": "masks agreed by",
     "n": "number",
     "n_customers": "customers",
     "n_interactions": "interactions",
@@ -41,6 +48,7 @@ _WORDS = {
     "n_silos": "silos",
     "name": "data set",
     "noise_stddevs": "noise",
+    "ring_bits": "ring [bits]",
     "t_collude": "may collude",
 }
 
@@ -92,6 +100,8 @@ def privacy_section(result: Result) -> dict[str, Any]:
     privacy, plan = result.get("privacy", {}), result.get("plan", {})
     hidden = ("epsilon", "releases", "target_delta")
     facts = {key: value for key, value in privacy.items() if key not in hidden}
+    unused = [key for key in ("key_agreement", "ring_bits") if not plan.get(key)]
+    plan = {key: value for key, value in plan.items() if key not in unused}
     return {
         "epsilons": _epsilon_rows(result),
         "budget": _budget_chart(privacy.get("releases", ())),
@@ -101,14 +111,17 @@ def privacy_section(result: Result) -> dict[str, Any]:
 
 def _epsilon_rows(result: Result) -> list[tuple[str, str]]:
     """Return (who learns what, epsilon) of `epsilons`; `silos` is for customers of several."""
-    epsilons = result.get("epsilons") or result.get("privacy", {}).get("epsilons") or {}
+    privacy = result.get("privacy", {})
+    epsilons = result.get("epsilons") or privacy.get("epsilons") or {}
+    clear = _CLEAR.get(str(privacy.get("secure_aggregation")), _EPSILONS["masking_broken"])
+    words = {**_EPSILONS, "masking_broken": clear}
     rows = []
     for key, value in epsilons.items():
         if key == "silos":
             several = {k: eps for k, eps in value.items() if str(k) != "1"}
             rows += [(f"a customer of {k} silos", plain(eps)) for k, eps in several.items()]
         else:
-            rows.append((_EPSILONS.get(key, _words(key)), plain(value)))
+            rows.append((words.get(key, _words(key)), plain(value)))
     return rows
 
 

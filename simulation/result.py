@@ -20,7 +20,7 @@ from fondaco.shared.calibration import epsilon_in_silos
 from fondaco.shared.errors import ConfigError
 from fondaco.shared.models import MODELS
 from fondaco.shared.models.terms import BUCKET_EDGES, PlannedModels
-from fondaco.shared.privacy.plan import RunPlan
+from fondaco.shared.privacy.plan import MASKED, RunPlan
 
 from .evaluation import Measured
 from .marketplace import Marketplace
@@ -39,6 +39,16 @@ _VERSIONS = (
     "dp-accounting",
     "cryptography",
 )
+
+
+_HIDDEN = {
+    "simulated": "secure aggregation is simulated: sums are taken in the clear, so against this "
+    "coordinator only the epsilon of clear shares would hold",
+    MASKED: "secure aggregation is masked-sum: every vector that leaves a silo is under masks that "
+    "only the sum over the silos loses, but the keys by which silos know each other follow from "
+    "the seed, so nothing is claimed of this run",
+}
+"""What a reader of a result must know of how its shares were hidden."""
 
 
 def build_result(
@@ -178,6 +188,8 @@ def plan_facts(plan: RunPlan) -> dict[str, Any]:
         "t_collude": plan.cohort.t_collude,
         "head": plan.head,
         "grid": plan.grid,
+        "key_agreement": plan.key_agreement,
+        "ring_bits": plan.ring_bits,
         "order": plan.order,
         "budget_units": plan.budget_units,
     }
@@ -185,11 +197,8 @@ def plan_facts(plan: RunPlan) -> dict[str, Any]:
 
 def _notes(scenario: Scenario, market: Marketplace, plan: RunPlan) -> list[str]:
     notes = [*market.notes, *partition_notes(market, scenario.silos)]
-    if plan.trust == "aggregate":
-        notes.append(
-            "secure aggregation is simulated: sums are taken in the clear, so against this "
-            "coordinator only the epsilon of clear shares would hold"
-        )
+    if plan.secure_aggregation in _HIDDEN:
+        notes.append(_HIDDEN[plan.secure_aggregation])
     if scenario.tuned_on:
         notes.append(f"knobs of this scenario were tuned on: {scenario.tuned_on}")
     notes.append("noise is seeded for reproducibility: this run itself protects nobody")

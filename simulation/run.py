@@ -71,7 +71,7 @@ class Simulation:
     """A finished run.
 
     Attributes:
-        result: what `result.json` holds (schema 1).
+        result: what `result.json` holds (schema 2).
         agents: one per silo, with the global model.
     """
 

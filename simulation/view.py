@@ -26,7 +26,7 @@ def budget_table(result: Mapping[str, Any]) -> Table:
         title=f"Privacy spent: ε = {privacy['epsilon']:.3f} at δ = {privacy['target_delta']:g} "
         f"per {privacy['unit']}, {privacy['adjacency']}",
         title_justify="left",
-        caption=f"trust: {privacy['trust']}; secure aggregation: {privacy['secure_aggregation']}; "
+        caption=f"trust: {privacy['trust']}; secure aggregation: {_hidden(result)}; "
         f"claims: {privacy['claims']}",
         caption_justify="left",
         box=None,
@@ -47,7 +47,7 @@ def plan_table(facts: Mapping[str, Any]) -> Table:
         title_justify="left",
         caption=f"{plan['n_silos']} silos, at least {plan['n_min']} present, "
         f"{plan['t_collude']} colluding; head of {plan['head']} items; trust {privacy['trust']}, "
-        f"secure aggregation {privacy['secure_aggregation']}",
+        f"secure aggregation {_hidden(facts)}",
         caption_justify="left",
         box=None,
     )
@@ -129,6 +129,14 @@ def flwr_command(workspace: Path, n_silos: int) -> str:
     run += ["--run-config", f"workspace={json.dumps(str(workspace.resolve()), ensure_ascii=False)}"]
     run += ["--federation-config", federation]
     return shlex.join(["env", *(f"{k}={v}" for k, v in QUIET.items()), *run])
+
+
+def _hidden(facts: Mapping[str, Any]) -> str:
+    """How single shares are hidden, and by which masks if there are any."""
+    hidden, plan = facts["privacy"]["secure_aggregation"], facts["plan"]
+    if not plan.get("key_agreement"):
+        return str(hidden)
+    return f"{hidden} ({plan['key_agreement']}, ring of {plan['ring_bits']} bits)"
 
 
 def _release_columns(table: Table) -> None:

@@ -182,6 +182,35 @@ def test_report_makes_html_in_ids_and_texts_harmless(tmp_path):
     _parse(page)
 
 
+@pytest.mark.parametrize(
+    ("hidden", "said"),
+    [
+        ("masked-sum", "masks break, and each silo&#39;s share is seen alone"),
+        ("simulated", "seen alone, as here: secure aggregation is only simulated"),
+        ("none", "seen alone, as here: each adds all of the noise itself"),
+        ("unheard of", "secure aggregation fails"),
+    ],
+)
+def test_report_says_where_each_share_is_seen_alone(tmp_path, hidden, said):
+    result = _full()
+    result["privacy"]["secure_aggregation"] = hidden
+    page = _page(result, tmp_path)
+    assert said in page
+    assert page.count("only simulated") == (hidden == "simulated")
+
+
+def test_report_names_keys_and_ring_of_masks_alone(tmp_path):
+    result = _full()
+    result["plan"] |= {"key_agreement": "x25519", "ring_bits": 32}
+    page = _page(result, tmp_path)
+    assert "masks agreed by" in page
+    assert "ring [bits]" in page
+    result["plan"] |= {"key_agreement": "", "ring_bits": 0}
+    page = _page(result, tmp_path)
+    assert "masks agreed by" not in page
+    assert "ring [bits]" not in page
+
+
 def test_report_of_many_silos_draws_groups_and_lists_all(tmp_path):
     page = _page(_full(1000), tmp_path)
     assert "Fifths of the 1,000 silos, by number of customers" in page

@@ -33,6 +33,18 @@ SCHEMA_2 = {
         "secure_aggregation": str,
         "releases": list,
     },
+    "plan": {
+        "digest": str,
+        "n_silos": int,
+        "n_min": int,
+        "t_collude": int,
+        "head": int,
+        "grid": int,
+        "key_agreement": str,
+        "ring_bits": int,
+        "order": str,
+        "budget_units": int,
+    },
     "models": dict,
     "quality": dict,
     "per_silo": list,
@@ -118,7 +130,29 @@ def test_shares_of_the_budget_sum_to_one(result):
 def test_seeded_noise_is_stamped_as_no_claim(result):
     assert result["privacy"]["claims"].startswith("none")
     assert any("protects nobody" in note for note in result["notes"])
-    assert any("secure aggregation is simulated" in note for note in result["notes"])
+
+
+def test_result_says_how_shares_were_hidden(result):
+    assert result["privacy"]["secure_aggregation"] == "masked-sum"
+    assert (result["plan"]["key_agreement"], result["plan"]["ring_bits"]) == ("x25519", 32)
+    (note,) = (note for note in result["notes"] if "secure aggregation" in note)
+    assert note.startswith("secure aggregation is masked-sum")
+    assert "nothing is claimed" in note
+
+
+@pytest.mark.parametrize(
+    ("setting", "hidden", "said"),
+    [
+        ("privacy.secure_aggregation=simulated", "simulated", ["sums are taken in the clear"]),
+        ("privacy.trust=silo", "none", []),
+    ],
+)
+def test_result_says_in_the_clear_only_where_sums_are(run_tiny, tmp_path, setting, hidden, said):
+    result = run_tiny(tmp_path, setting).result
+    assert result["privacy"]["secure_aggregation"] == hidden
+    assert (result["plan"]["key_agreement"], result["plan"]["ring_bits"]) == ("", 0)
+    assert [text for text in said for note in result["notes"] if text in note] == said
+    assert sum("secure aggregation" in note for note in result["notes"]) == len(said)
 
 
 def test_sizes_are_those_of_the_market(tiny_run, result):

@@ -2,7 +2,8 @@ import shlex
 from pathlib import Path
 
 from fondaco.shared import FLOWER_SWITCHES
-from fondaco.simulation.view import flwr_command
+from fondaco.simulation.result import plan_facts, privacy_facts
+from fondaco.simulation.view import budget_table, flwr_command, plan_table
 
 ROOT = Path(__file__).parents[2]
 
@@ -21,3 +22,16 @@ def test_flwr_command_keeps_flower_and_ray_quiet_and_at_home(tmp_path):
     for name, value in FLOWER_SWITCHES.items():
         assert f"{name}={value}" in words
     assert {"RAY_USAGE_STATS_ENABLED=0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0"} <= set(words)
+
+
+def test_budget_table_says_how_shares_are_hidden(tiny_run):
+    caption = str(budget_table(tiny_run.result).caption)
+    assert "secure aggregation: masked-sum (x25519, ring of 32 bits); claims: none" in caption
+    bare = {**tiny_run.result, "plan": {"key_agreement": "", "ring_bits": 0}}
+    assert "secure aggregation: masked-sum;" in str(budget_table(bare).caption)
+
+
+def test_plan_table_says_how_shares_would_be_hidden(tiny_run):
+    plan = tiny_run.prepared.plan
+    facts = {"privacy": privacy_facts(plan), "plan": plan_facts(plan), "releases": []}
+    assert "secure aggregation masked-sum (x25519, ring of 32" in str(plan_table(facts).caption)

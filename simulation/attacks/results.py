@@ -109,9 +109,7 @@ def results_table(document: Mapping[str, Any]) -> Table:
     table = Table(
         title=f"Attacks on {document['scenario']}, seed {document['seed']}",
         title_justify="left",
-        caption=f"bounds and intervals at {CONFIDENCE:.0%}; of several runs the worst; power: how "
-        "often the same test finds broken code, or what it gives without noise; rates are TPR at "
-        "1 % FPR (membership) and AUC (reconstruction)",
+        caption=_caption(document["results"]),
         caption_justify="left",
         box=None,
     )
@@ -133,13 +131,30 @@ def results_table(document: Mapping[str, Any]) -> Table:
     return table
 
 
+def _caption(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What the columns mean, and of each view that was attacked who sees it."""
+    seen = {row["settings"]["view"]: row["settings"]["seen_by"] for row in rows if _is_view(row)}
+    return "\n".join(
+        [
+            f"bounds and intervals at {CONFIDENCE:.0%}; of several runs the worst; power: how "
+            "often the same test finds broken code, or what it gives without noise; rates are TPR "
+            "at 1 % FPR (membership) and AUC (reconstruction)",
+            *(f"{view} is seen by {who}" for view, who in seen.items()),
+        ]
+    )
+
+
+def _is_view(row: Mapping[str, Any]) -> bool:
+    return "seen_by" in row["settings"]
+
+
 def _how(settings: Mapping[str, Any]) -> str:
     if "canaries" in settings:
         rate, rounds = settings["sampling_rate"], settings["rounds"]
         numbers = f"q={rate:g} T={rounds} m={settings['canaries']}"
         return f"{settings['canary_kind']}\n{numbers}"
     if "popularity auc" in settings:
-        return f"popularity {settings['popularity auc']:.3f}\n{settings['seen_by']}"
+        return f"popularity {settings['popularity auc']:.3f}"
     return f"AUC {settings['auc']['value']:.3f}"
 
 

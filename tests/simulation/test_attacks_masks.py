@@ -228,10 +228,15 @@ def test_a_masked_row_is_above_claim_only_beyond_accident():
 
 
 def test_table_says_who_sees_what():
-    document = attack(_order(**GRAM), lambda *_: None)
-    cells = list(results_table(document).columns[0].cells)
-    assert any("nobody while the masks hold" in str(cell) for cell in cells)
-    assert len(cells) == 12
+    table = results_table(attack(_order(**GRAM), lambda *_: None))
+    assert table.row_count == 12
+    assert "\nshare is seen by nobody while the masks hold" in table.caption
+    assert "\nmasked is seen by the coordinator with 1 of 10 silos on his side" in table.caption
+
+
+def test_table_of_other_attacks_names_no_view():
+    order = _order(attacks=["cosine"], targets=["gram"])
+    assert "is seen by" not in results_table(attack(order, lambda *_: None)).caption
 
 
 def test_unmasked_plans_have_no_masked_rows():

@@ -13,7 +13,7 @@ from fondaco.shared.catalogue import Catalogue
 from fondaco.shared.chain.keys import Identity, key_name
 from fondaco.shared.chain.witness import Call, Testimony
 from fondaco.shared.codec import Shapes
-from fondaco.shared.errors import CodecError, LedgerError, PrivacyError, RefusalError
+from fondaco.shared.errors import LedgerError, RefusalError
 from fondaco.shared.models import Timelines
 from fondaco.shared.models.terms import needs_model, training_ends, trains_locally
 from fondaco.shared.privacy.clipping import ClippedSum
@@ -24,7 +24,14 @@ from fondaco.shared.privacy.plan import MASKED, RunPlan
 from fondaco.shared.privacy.release import release, release_steps
 from fondaco.shared.privacy.witnessed import check_newest
 from fondaco.shared.provenance import code_digest
-from fondaco.shared.records import GlobalModel, PrivateUpdate, RoundRequest, SiloStatus
+from fondaco.shared.records import (
+    GlobalModel,
+    MaskedUpdate,
+    PrivateUpdate,
+    RoundRequest,
+    SiloStatus,
+    presence,
+)
 from fondaco.shared.secagg.session import Masks
 from fondaco.shared.workspace import write_durably
 
@@ -33,7 +40,7 @@ from .dataset import SiloDataset
 from .erasure import Erasures
 from .home import SiloHome
 from .limits import simulated_policy
-from .masking import MaskedSums, masked
+from .masking import MaskedSums, masked, sent, signed_release
 from .received import ReceivedModels, check_head
 from .testimony import cosign_offers
 from .training import Task, clipped_sum, computable, local_mover
@@ -115,6 +122,8 @@ class SiloAgent:
         """Return an encoded `SiloStatus`; opens the ledger, creating it on first contact."""
         with self._home.alone(), self._ledger() as ledger:
             head = ledger.chain.head
+            if self._masked:
+                self._masked.sweep()
         return codec.encode(
             SiloStatus(
                 silo_id=self.silo_id,
@@ -149,7 +158,8 @@ class SiloAgent:
             try:
                 self._forget_erased()
                 self._check(request)
-                masks = self._masks(blob, delivery, key)
+                again = sent(ledger, self.plan, key)  # the same bytes then, whatever is kept
+                masks = None if again else self._masks(blob, delivery, key)
                 opening = commitment_key(self._secret, self.plan, *key)
                 commit = commit_to(self._rows_digest, opening)
                 asked = _sha256(blob, delivery) if delivery else _sha256(blob)
@@ -164,6 +174,20 @@ class SiloAgent:
             except RefusalError as error:
                 ledger.refuse(*key, error)
                 raise
+
+    def vouch(self, released: bytes) -> bytes:
+        """Return what goes along with a release: the owner's word for whom its masks cancel among.
+
+        Empty where nothing is masked.
+        """
+        if self._masked is None:
+            return b""
+        update = codec.decode(released, MaskedUpdate, self._shapes)
+        return signed_release(update, self._identity).to_bytes()
+
+    def present(self, nonce: bytes) -> bytes:
+        """Return the owner's signature over what the coordinator drew for its roll call."""
+        return self._identity.sign(presence(self.plan.digest, self.silo_id, nonce))
 
     def answer(self, step: str, blob: bytes, witnessed: str = "") -> bytes:
         """Answer one step of a masked sum, from "hello" to "unmask".
@@ -366,17 +390,6 @@ class SiloAgent:
             return NoiseStream.from_system()
         labels = request.kind, str(request.round_num), str(request.attempt)
         return NoiseStream.seeded(self._seed, self.silo_id, *labels)
-
-
-def public_reason(error: Exception) -> str:
-    """Return what may be said about a failure outside of the silo: public facts only.
-
-    Other errors, ours included, may quote cells of a table or count customers.
-    """
-    quotable = isinstance(error, CodecError | PrivacyError)
-    if quotable and not isinstance(error, LedgerError):  # those name paths of the silo
-        return f"{type(error).__name__}: {error}"
-    return f"{type(error).__name__} (details stay at the silo)"
 
 
 def _sha256(*blobs: bytes) -> str:

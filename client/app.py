@@ -10,8 +10,9 @@ from flwr.clientapp import ClientApp
 from fondaco.shared import codec
 from fondaco.shared.chain.witness import Call
 from fondaco.shared.codec import Parts
+from fondaco.shared.errors import CodecError, LedgerError, PrivacyError
 
-from .agent import SiloAgent, public_reason
+from .agent import SiloAgent
 from .masking import STEPS
 from .state import open_agent
 
@@ -52,8 +53,8 @@ def _handler(connect: Connect, act: Act) -> Callable[[Message, Context], Message
 
 
 def _status(agent: SiloAgent, parts: Parts, call: Call) -> Parts:
-    del parts, call
-    return Parts(record=agent.status())
+    del call
+    return Parts(record=agent.status(), masking=agent.present(parts.masking))
 
 
 def _cosign(agent: SiloAgent, parts: Parts, call: Call) -> Parts:
@@ -66,13 +67,25 @@ def _step(step: str, agent: SiloAgent, parts: Parts, call: Call) -> Parts:
 
 
 def _release(agent: SiloAgent, parts: Parts, call: Call) -> Parts:
-    return Parts(record=agent.run_round(parts.record, call.note, parts.masking))
+    released = agent.run_round(parts.record, call.note, parts.masking)
+    return Parts(record=released, masking=agent.vouch(released))
 
 
 def _receive(agent: SiloAgent, parts: Parts, call: Call) -> Parts:
     del call
     agent.receive(parts.record)
     return Parts(record=agent.status())
+
+
+def public_reason(error: Exception) -> str:
+    """Return what may be said about a failure outside of the silo: public facts only.
+
+    Other errors, ours included, may quote cells of a table or count customers.
+    """
+    quotable = isinstance(error, CodecError | PrivacyError)
+    if quotable and not isinstance(error, LedgerError):  # those name paths of the silo
+        return f"{type(error).__name__}: {error}"
+    return f"{type(error).__name__} (details stay at the silo)"
 
 
 def connect_from_workspace(context: Context) -> SiloAgent:

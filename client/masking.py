@@ -1,12 +1,14 @@
 """A silo's masked sums: where `shared/secagg`'s session is kept, and what the ledger says of it.
 
 One sum at a time: a hello for another round ends the one before. A session's file is its owner's
-alone, and is overwritten before it is let go; on disks that move what they write, that and what
-Python leaves in memory is as much as can be done.
+alone and sealed under a key of its own, in another file, which is overwritten when the session is
+over; on disks that move what they write, and for what Python leaves in memory, that is as much as
+can be done.
 """
 
 import hashlib
 import os
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,24 +16,29 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
 from fondaco.shared.chain.keys import Identity
 from fondaco.shared.errors import CodecError, RefusalError
 from fondaco.shared.privacy.ledger import Ledger
 from fondaco.shared.privacy.plan import RunPlan
 from fondaco.shared.privacy.release import PrivateUpdate
 from fondaco.shared.records import MaskedUpdate
-from fondaco.shared.secagg.checks import Terms
+from fondaco.shared.secagg.checks import Terms, released
 from fondaco.shared.secagg.masks import add_masks, to_ring
 from fondaco.shared.secagg.messages import (
     Certificate,
     Delivery,
     Message,
+    Released,
     Roster,
     Survivors,
     Task,
     read_roster,
 )
 from fondaco.shared.secagg.session import Masks, Session, begin, confirm, deliver, share, unmask
+from fondaco.shared.workspace import write_durably
 
 Key = tuple[str, int, int]
 """(kind, round_num, attempt)."""
@@ -96,7 +103,7 @@ class MaskedSums:
         read, act = STEPS[step]
         try:
             task, message = read(blob)
-            key = key_of(task)
+            key = self._known_key(task)
             return act(self, blob, task, message, ledger)
         except CodecError as error:
             ledger.refuse(*key, RefusalError(str(error), "malformed"))
@@ -104,7 +111,7 @@ class MaskedSums:
         except RefusalError as error:
             ledger.refuse(*key, error)
             if error.code == "late":
-                _shred(self._path)
+                self.forget()
             raise
 
     def masks(self, request: bytes, delivery: bytes, key: Key) -> Masks:
@@ -134,8 +141,16 @@ class MaskedSums:
         return masks
 
     def forget(self) -> None:
-        """Let go of whatever is kept: no round will follow."""
-        _shred(self._path)
+        """Let go of whatever is kept: all of it is sealed under a key that is overwritten."""
+        for path in (self._key, self._key.with_suffix(".part")):
+            _shred(path)
+        self._path.unlink(missing_ok=True)
+
+    def sweep(self) -> None:
+        """Let go of a session whose time is over."""
+        kept = self._load()
+        if kept is not None and kept.session.task.expires < _now():
+            self.forget()
 
     def greet(self, blob: bytes, task: Task, message: Task, ledger: Ledger) -> bytes:
         """Begin a session, or return what it began with."""
@@ -145,10 +160,11 @@ class MaskedSums:
             if kept.session.task != task:
                 raise RefusalError("another task was given for this round", "other-request")
             return kept.session.hello.to_bytes()
-        self._plan.event_for(task.kind, task.round_num)
-        if _sent(ledger, self._plan, key_of(task)):
+        if sent(ledger, self._plan, key_of(task)):
             raise RefusalError("this round's secrets are gone; try a new attempt", "no-session")
         session = begin(task, self._terms, self._silo_id, self._identity, _now())
+        self.forget()
+        write_durably(self._key, secrets.token_bytes(32))
         self._save(_Kept(session=session))
         return session.hello.to_bytes()
 
@@ -164,7 +180,7 @@ class MaskedSums:
     def confirm(self, blob: bytes, task: Task, survivors: Survivors, ledger: Ledger) -> bytes:
         """Agree to the survivors."""
         kept = self._kept(task, "confirm", blob)
-        if not _sent(ledger, self._plan, kept.key):
+        if not sent(ledger, self._plan, kept.key):
             raise RefusalError("nothing was released in this round", "out-of-order")
         session, said = confirm(kept.session, survivors, self._terms, self._identity, _now())
         return self._answered(kept, "confirm", blob, session, said)
@@ -178,6 +194,19 @@ class MaskedSums:
         digest = certificate.survivors.digest
         ledger.record_unmask(*kept.key, survivors=digest, answer=said.to_bytes())
         return self._answered(kept, "unmask", blob, session, said)
+
+    def _known_key(self, task: Task) -> Key:
+        """Return what a refusal is written down under: a few words, whatever is asked.
+
+        Raises:
+            RefusalError: the task is none of the plan's.
+        """
+        if task.plan_digest != self._plan.digest:
+            raise RefusalError("the task is about another plan", "other-plan")
+        self._plan.event_for(task.kind, task.round_num)
+        kept = self._load()
+        same = kept is not None and kept.session.task == task
+        return key_of(task) if same else (task.kind, task.round_num, 0)
 
     def _answered(
         self, kept: _Kept, step: str, blob: bytes, session: Session, said: Message
@@ -211,28 +240,32 @@ class MaskedSums:
         return Terms.of_plan(self._plan)
 
     def _load(self) -> _Kept | None:
-        """Return what is kept; None if it is nothing, or was cut off by a power failure."""
+        """Return what is kept; None if it is nothing, or its key is gone."""
         try:
-            return _Kept.from_bytes(self._path.read_bytes())
-        except (FileNotFoundError, CodecError):
+            key, sealed = self._key.read_bytes(), self._path.read_bytes()
+            return _Kept.from_bytes(ChaCha20Poly1305(key).decrypt(sealed[:12], sealed[12:], None))
+        except (FileNotFoundError, ValueError, InvalidTag, CodecError):
             return None
 
     def _save(self, kept: _Kept) -> None:
-        """Put the session in its file, and overwrite the one before it."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        new, old = (self._path.with_suffix(suffix) for suffix in (".part", ".old"))
-        _shred(new)
-        _shred(old)
-        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(kept.to_bytes())
-        if self._path.is_file():
-            self._path.replace(old)
-        new.replace(self._path)
-        _shred(old)
+        """Put the session in its file, sealed under a key that lives as long as it does."""
+        key, nonce = self._key.read_bytes(), secrets.token_bytes(12)
+        sealed = nonce + ChaCha20Poly1305(key).encrypt(nonce, kept.to_bytes(), None)
+        write_durably(self._path, sealed)
+
+    @property
+    def _key(self) -> Path:
+        return self._path.with_suffix(".key")
 
 
 Reader = Callable[[bytes], tuple[Task, Message]]
 Act = Callable[[MaskedSums, bytes, Task, Any, Ledger], bytes]
+
+
+def signed_release(update: MaskedUpdate, identity: Identity) -> Released:
+    """Return the owner's word for whom the masks of an update cancel among."""
+    signature = identity.sign(released(update.participants, update.silo_id))
+    return Released(silo_id=update.silo_id, signature=signature)
 
 
 def masked(update: PrivateUpdate, masks: Masks, ring_bits: int) -> MaskedUpdate:
@@ -256,7 +289,8 @@ def key_of(task: Task) -> Key:
     return task.kind, task.round_num, task.attempt
 
 
-def _sent(ledger: Ledger, plan: RunPlan, key: Key) -> bool:
+def sent(ledger: Ledger, plan: RunPlan, key: Key) -> bool:
+    """Return whether a ledger holds the RELEASE of `key` under `plan`."""
     wanted = (plan.digest, *key)
     names = ("plan_digest", "kind", "round_num", "attempt")
     return any(tuple(r[n] for n in names) == wanted for r in ledger.chain.of_type("RELEASE"))
@@ -301,6 +335,8 @@ def _shred(path: Path) -> None:
         return
     with path.open("r+b") as file:
         file.write(bytes(size))
+        file.flush()
+        os.fsync(file.fileno())
     path.unlink()
 
 

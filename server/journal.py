@@ -3,8 +3,9 @@
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,21 +30,22 @@ class Journal(Message):
     """How far a masked sum has come; empty parts have not been decided yet.
 
     Attributes:
-        aborted: why it was given up, "" if it was not.
+        aborted: why it was given up before anything was released, "" if it was not.
         dropped: silo -> why it is not in the sum.
         roster: the encoded `Roster`.
         shares: the encoded `Shares` of all participants.
-        survivors: whose numbers are in the total.
+        survivors: silo whose numbers are in the total -> the signature that came with them.
         total: SHA-256 of the file that holds the masked total.
         certificate: the encoded `Certificate`.
     """
 
+    max_bytes: ClassVar[int] = 1 << 30
     task: Task
     aborted: str = ""
-    dropped: Mapping[str, str]
+    dropped: Mapping[str, str] = field(default_factory=dict)
     roster: bytes = b""
     shares: tuple[bytes, ...] = ()
-    survivors: tuple[str, ...] = ()
+    survivors: Mapping[str, bytes] = field(default_factory=dict)
     total: str = ""
     certificate: bytes = b""
 
@@ -55,18 +57,20 @@ class Journals:
         self._folder = folder
 
     def begin(self, request: RoundRequest) -> tuple[RoundRequest, Journal]:
-        """Return the attempt that was under way, or a new one; `request` then bears its number.
+        """Return the attempt that is under way, or a new one; `request` then bears its number.
 
-        Raises:
-            RoundError: the journal is damaged.
+        An attempt goes on until a day is over, unless it was given up before anything was
+        released: another one costs the silos their budget again.
         """
-        known = self._load(request.round_num)
+        attempt = max((1, *self._attempts(request.round_num)))
+        request = replace(request, attempt=attempt)
+        known = self._load(request)
         if known is not None:
-            request = replace(request, attempt=known.task.attempt)
             same = known.task.request == sha256(codec.encode(request))
             if same and not known.aborted and time.time() < known.task.expires:
                 return request, known
-            request = replace(request, attempt=known.task.attempt + 1)
+        if self._path(request.round_num, attempt, "json").is_file():
+            request = replace(request, attempt=attempt + 1)
         task = Task(
             plan_digest=request.plan_digest,
             run_id=secrets.token_hex(16),
@@ -76,18 +80,19 @@ class Journals:
             request=sha256(codec.encode(request)),
             expires=int(time.time()) + LIFETIME_S,
         )
-        journal = Journal(task=task, dropped={})
+        journal = Journal(task=task)
         self.save(journal)
         return request, journal
 
     def save(self, journal: Journal) -> None:
         """Put a journal on disk."""
-        write_durably(self._path(journal.task.round_num, "json"), journal.to_bytes())
+        task = journal.task
+        write_durably(self._path(task.round_num, task.attempt, "json"), journal.to_bytes())
 
-    def save_total(self, round_num: int, total: Words) -> str:
-        """Put the masked total of a round on disk and return its digest."""
+    def save_total(self, task: Task, total: Words) -> str:
+        """Put the masked total of an attempt on disk and return its digest."""
         blob = save_tensors({"total": total})
-        write_durably(self._path(round_num, "safetensors"), blob)
+        write_durably(self._path(task.round_num, task.attempt, "safetensors"), blob)
         return sha256(blob)
 
     def load_total(self, journal: Journal) -> Words:
@@ -96,7 +101,7 @@ class Journals:
         Raises:
             RoundError: it is missing or damaged.
         """
-        path = self._path(journal.task.round_num, "safetensors")
+        path = self._path(journal.task.round_num, journal.task.attempt, "safetensors")
         try:
             blob = path.read_bytes()
             total: Words = load_tensors(blob)["total"]
@@ -108,15 +113,21 @@ class Journals:
 
     def remove(self, round_num: int) -> None:
         """Forget a round that has its result."""
-        for suffix in ("json", "safetensors"):
-            self._path(round_num, suffix).unlink(missing_ok=True)
+        for path in self._folder.glob(f"round-{round_num}-*"):
+            path.unlink(missing_ok=True)
 
-    def _load(self, round_num: int) -> Journal | None:
-        path = self._path(round_num, "json")
+    def _attempts(self, round_num: int) -> list[int]:
+        paths = self._folder.glob(f"round-{round_num}-*.json")
+        return [int(path.stem.rpartition("-")[2]) for path in paths]
+
+    def _load(self, request: RoundRequest) -> Journal | None:
+        """Return the journal of this attempt; one that is damaged has come to its end."""
+        path = self._path(request.round_num, request.attempt, "json")
         try:
-            return Journal.from_bytes(path.read_bytes()) if path.is_file() else None
-        except CodecError as error:
-            raise RoundError(f"{path} is damaged: {error}") from error
+            known = Journal.from_bytes(path.read_bytes()) if path.is_file() else None
+        except CodecError:
+            return None
+        return known if known and known.task.plan_digest == request.plan_digest else None
 
-    def _path(self, round_num: int, suffix: str) -> Path:
-        return self._folder / f"round-{round_num}.{suffix}"
+    def _path(self, round_num: int, attempt: int, suffix: str) -> Path:
+        return self._folder / f"round-{round_num}-{attempt}.{suffix}"

@@ -20,8 +20,10 @@ from fondaco.shared.secagg.assembly import Agreed
 from fondaco.shared.secagg.checks import Terms, require_quorum
 from fondaco.shared.secagg.masks import RING_DTYPES
 from fondaco.shared.secagg.messages import (
+    MAX_TEXT,
     Confirmation,
     Hello,
+    Released,
     Roster,
     Shares,
     Survivors,
@@ -59,7 +61,8 @@ def collect_masked(
     try:
         return sum_.finish(event)
     except (RoundError, RefusalError) as error:
-        journals.save(replace(sum_.journal, aborted=str(error)[:1000]))
+        if not sum_.journal.shares:  # else silos may have released, and can be asked again
+            journals.save(replace(sum_.journal, aborted=_printable(str(error))))
         why = "; ".join(f"{silo}: {said}" for silo, said in [*sum_.journal.dropped.items()][:3])
         text = f"{event.kind}, attempt {request.attempt}: {error}" + (f" ({why})" if why else "")
         raise RoundError(text) from error
@@ -105,7 +108,7 @@ class _MaskedSum:
             kind=event.kind,
             round_num=event.round_num,
             total=assembly.unmasked(total, known, survivors, answers, self._terms),
-            present=survivors.silos,
+            present=tuple(sorted(survivors.silos)),
             dropped=tuple(
                 Dropped(silo, event.round_num, dropped.get(silo, "was not there at the beginning"))
                 for silo in lost
@@ -148,29 +151,35 @@ class _MaskedSum:
         """Add up the participants' masked numbers; those whose numbers came are the survivors."""
         self._coordinator.witness(self._cohort)  # last: any answer may come with a newer head
         total = np.zeros(event.dim, dtype=RING_DTYPES[self._terms.ring_bits])
-        present = []
-        for silo, update in self._masked_updates(known):
+        present: dict[str, bytes] = {}
+        for silo, update, said in self._masked_updates(known):
             if isinstance(update, str):
                 self._drop(silo, update)
             else:
                 total += update.values
-                present.append(silo)
+                present[silo] = said
         self._coordinator.heard_all()
         require_quorum(len(present), self._terms)
-        digest = self._journals.save_total(event.round_num, total)
-        self._note(survivors=tuple(sorted(present)), total=digest)
+        digest = self._journals.save_total(self._task, total)
+        self._note(survivors=present, total=digest)
 
-    def _masked_updates(self, known: Agreed) -> Iterator[tuple[str, MaskedUpdate | str]]:
-        """Yield each participant's masked numbers, or why they cannot be used."""
+    def _masked_updates(self, known: Agreed) -> Iterator[tuple[str, MaskedUpdate | str, bytes]]:
+        """Yield each participant's masked numbers, or why they cannot be used, and its word."""
         deliveries = assembly.deliveries(known)
         told = {silo: delivery.to_bytes() for silo, delivery in deliveries.items()}
         blob, nodes = codec.encode(self._request), self._nodes(told)
         stage = self._request.kind
         for node, reply in self._coordinator.ask("train.release", blob, nodes, stage, masking=told):
-            update = self._coordinator.released(reply, MaskedUpdate, self._request, nodes[node])
-            if isinstance(update, MaskedUpdate) and update.participants != known.digest:
-                update = "masked its numbers for other participants"
-            yield nodes[node], update
+            silo, said = nodes[node], b""
+            update = self._coordinator.released(reply, MaskedUpdate, self._request, silo)
+            if isinstance(update, MaskedUpdate):
+                try:
+                    released = Released.from_bytes(self._coordinator.masking_of(reply))
+                    assembly.check_released(released, known, self._terms)
+                    said = released.signature
+                except (CodecError, RefusalError) as error:
+                    update = str(error)
+            yield silo, update, said
 
     def _certify(self, survivors: Survivors) -> None:
         """Have enough survivors agree to who they are."""
@@ -222,11 +231,9 @@ class _MaskedSum:
             f"query.{step}", b"", nodes, step, masking=told, enough=enough
         ):
             silo = nodes[node]
-            said = self._coordinator.masking_of(reply, silo)
             try:
-                if isinstance(said, str):
-                    raise CodecError(said)
-                answer = kind.from_bytes(said)
+                self._coordinator.hear(silo, reply)
+                answer = kind.from_bytes(self._coordinator.masking_of(reply))
                 if answer.silo_id != silo:
                     raise CodecError("answered for another silo")
                 check(answer)
@@ -240,10 +247,15 @@ class _MaskedSum:
         return {node: silo for node, silo in self._cohort.silos.items() if silo in wanted}
 
     def _drop(self, silo: str, why: str) -> None:
-        dropped = {**self.journal.dropped, silo: why[:1000]}
+        dropped = {**self.journal.dropped, silo: _printable(why)}
         self.journal = replace(self.journal, dropped=dropped)
 
     def _note(self, **decided: Any) -> None:  # noqa: ANN401  (fields of a Journal)
         """Put a decision on disk before anybody hears of it."""
         self.journal = replace(self.journal, **decided)
         self._journals.save(self.journal)
+
+
+def _printable(text: str) -> str:
+    """Return a foreign text as a journal may hold it."""
+    return "".join(c if c.isprintable() else " " for c in text)[:MAX_TEXT]

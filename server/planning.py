@@ -37,8 +37,7 @@ def make_plan(config: PlanConfig, catalogue: Catalogue) -> RunPlan:
         n_items=len(catalogue), head=earlier.head if earlier else _head(config, catalogue)
     )
     terms = _resolved(config)
-    asked = config.cohort
-    cohort = Cohort.default(len(config.roster), asked.min_present, asked.t_collude)
+    cohort = _cohort(config)
     statistics = (_continued_statistics if earlier else _statistics)(config, sizes, terms)
     hidden = _secure_aggregation(config, cohort)
     grid, ring_bits, releases = GRID, 64, _calibrated(config, cohort, statistics, charged)
@@ -68,10 +67,15 @@ def make_plan(config: PlanConfig, catalogue: Catalogue) -> RunPlan:
         earlier=charged,
         earlier_digest=earlier.digest if earlier else "",
         expires=config.expires,
-        witnesses=asked.witnesses or _enough_witnesses(cohort),
+        witnesses=config.cohort.witnesses or _enough_witnesses(cohort),
         roster=dict(config.roster),
         coordinator=config.coordinator,
     )
+
+
+def _cohort(config: PlanConfig) -> Cohort:
+    asked = config.cohort
+    return Cohort.default(len(config.roster), asked.min_present, asked.t_collude)
 
 
 def _calibrated(

@@ -5,6 +5,7 @@ and nothing resumes.
 """
 
 import hashlib
+import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -17,6 +18,7 @@ from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
 from fondaco.shared import codec
+from fondaco.shared.chain.keys import PublicKey
 from fondaco.shared.codec import Shapes
 from fondaco.shared.errors import CodecError, LedgerError, RoundError
 from fondaco.shared.privacy.events import PrivacyEvent
@@ -27,6 +29,7 @@ from fondaco.shared.records import (
     PrivateUpdate,
     RoundRequest,
     SiloStatus,
+    presence,
 )
 
 from .aggregation import AGGREGATORS
@@ -110,12 +113,15 @@ class Coordinator:
         silos: dict[int, str] = {}
         dropped: list[Dropped] = []
         nodes = dict.fromkeys(self._wait_for_nodes(), "")
-        for node, reply in self.ask("query.status", b"", nodes, "roll call"):
+        nonce = secrets.token_bytes(32)
+        for node, reply in self.ask("query.status", b"", nodes, "roll call", masking={"": nonce}):
             status = self._read(reply, SiloStatus)
             if isinstance(status, str):
                 dropped.append(Dropped(f"node {node}", 0, status))
             elif (status.plan_digest, status.code_digest) != self._agreed:
                 dropped.append(Dropped(status.silo_id, 0, "runs another plan or other code"))
+            elif not self._is_present(status.silo_id, nonce, reply):
+                dropped.append(Dropped(status.silo_id, 0, "did not sign with its pinned key"))
             elif status.silo_id in silos.values():
                 dropped.append(Dropped(status.silo_id, 0, "answered from two nodes"))
             elif why := self._hear(status.silo_id, reply):
@@ -218,6 +224,16 @@ class Coordinator:
     def _agreed(self) -> tuple[str, str]:
         return self._plan.digest, self._plan.code_digest
 
+    def _is_present(self, silo_id: str, nonce: bytes, reply: Message | None) -> bool:
+        """Return whether a silo itself answered; anybody may, where the plan pins no keys."""
+        if not self._plan.roster:
+            return True
+        text = self._plan.roster.get(silo_id)
+        message = presence(self._plan.digest, silo_id, nonce)
+        return text is not None and PublicKey.from_text(text).verifies(
+            self.masking_of(reply), message
+        )
+
     def _wait_for_nodes(self) -> list[int]:
         """Return all nodes once the plan's silos are connected, or those there at the deadline."""
         until = time.monotonic() + self._deadline_s
@@ -290,15 +306,25 @@ class Coordinator:
             return update
         return self._misfit(update, request, silo_id) or self._in_ledger(silo_id, reply) or update
 
-    def masking_of(self, reply: Message | None, silo_id: str) -> bytes | str:
-        """Return what a silo says about a masked sum, or in words why it says nothing."""
+    def masking_of(self, reply: Message | None) -> bytes:
+        """Return what a reply says about a masked sum.
+
+        Raises:
+            CodecError: it says nothing, and why.
+        """
         why = self._missing(reply)
         if reply is None or why:
-            return why
-        try:
-            return self._hear(silo_id, reply) or codec.from_message(reply.content).masking
-        except CodecError as error:
-            return f"CodecError: {error}"
+            raise CodecError(why)
+        return codec.from_message(reply.content).masking
+
+    def hear(self, silo_id: str, reply: Message | None) -> None:
+        """Take in what a silo said of its ledger.
+
+        Raises:
+            CodecError: it cannot be right.
+        """
+        if reply is not None and not reply.has_error() and (why := self._hear(silo_id, reply)):
+            raise CodecError(why)
 
     def heard_all(self) -> None:
         """Put what was heard of ledgers on disk: before the round counts as done."""

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from .chain.canonical import canonical_json
 from .privacy.release import PrivateUpdate
 
-__all__ = ["GlobalModel", "MaskedUpdate", "PrivateUpdate", "RoundRequest", "SiloStatus"]
+__all__ = ["GlobalModel", "MaskedUpdate", "PrivateUpdate", "RoundRequest", "SiloStatus", "presence"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -64,6 +65,11 @@ class MaskedUpdate:
     debit_seq: int
     participants: str
     values: NDArray[np.uint32] | NDArray[np.uint64]
+
+
+def presence(plan_digest: str, silo_id: str, nonce: bytes) -> bytes:
+    """Return what a silo signs at the roll call, so that nobody can answer in its place."""
+    return canonical_json(["fondaco-present-v1", plan_digest, silo_id, nonce.hex()]).encode()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

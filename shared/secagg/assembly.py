@@ -18,6 +18,7 @@ from .checks import (
     check_hello,
     checked_participants,
     confirmation,
+    released,
 )
 from .keys import SEED, KeyPair, commitment, encapsulate, mask_keys_of, share_digest
 from .masks import add_masks, from_ring
@@ -26,6 +27,7 @@ from .messages import (
     Confirmation,
     Delivery,
     Hello,
+    Released,
     Roster,
     Shares,
     Survivors,
@@ -33,7 +35,7 @@ from .messages import (
     Unmasking,
     participants_digest,
 )
-from .parcels import Route, pair_key, post_quantum_secret, self_key, unpack_mask_secret
+from .parcels import Route, pair_key, parcel_size, post_quantum_secret, self_key, unpack_mask_secret
 from .sharing import combine
 
 __all__ = [
@@ -42,6 +44,7 @@ __all__ = [
     "certificate",
     "check_confirmation",
     "check_greeting",
+    "check_released",
     "check_shares",
     "deliveries",
     "make_roster",
@@ -113,6 +116,9 @@ def check_shares(shares: Shares, task: Task, roster: Roster, terms: Terms) -> No
     terms.require_signed(shares.silo_id, shares.signature, message)
     if set(shares.parcels) != terms.graph(roster)[shares.silo_id]:
         raise RefusalError(f"{shares.silo_id} did not share with all neighbours", "bad-parcel")
+    for silo, parcel in shares.parcels.items():
+        if len(parcel) != parcel_size(hybrid=terms.hybrid, upward=shares.silo_id < silo):
+            raise RefusalError(f"{shares.silo_id} sent {len(parcel)} bytes to {silo}", "bad-parcel")
     holders = {*terms.holders(roster, shares.silo_id)}
     if not shares.mask_digests.keys() == shares.self_digests.keys() == holders:
         raise RefusalError(f"{shares.silo_id} did not publish digests of all shares", "bad-parcel")
@@ -146,13 +152,27 @@ def deliveries(known: Agreed) -> dict[str, Delivery]:
     }
 
 
-def survivors_of(known: Agreed, silos: Iterable[str]) -> Survivors:
-    """Return the message that names whose numbers are in the sum."""
+def check_released(said: Released, known: Agreed, terms: Terms) -> None:
+    """Refuse masked numbers whose masks are not among these participants.
+
+    Raises:
+        RefusalError: their silo did not sign that.
+    """
+    terms.require_signed(said.silo_id, said.signature, released(known.digest, said.silo_id))
+
+
+def survivors_of(known: Agreed, silos: Mapping[str, bytes]) -> Survivors:
+    """Return the message that names whose numbers are in the sum.
+
+    Args:
+        known: the participants.
+        silos: survivor -> the signature that came with its numbers.
+    """
     return Survivors(
         task=known.task,
         roster=known.roster.digest,
         participants=known.digest,
-        silos=tuple(sorted(silos)),
+        silos=silos,
     )
 
 
@@ -197,7 +217,7 @@ def unmasked(
         RoundError: too few answered, or their shares do not fit what was published.
     """
     alive = frozenset(survivors.silos)
-    keys = [(_own_key(silo, known, answers, terms), -1) for silo in survivors.silos]
+    keys = [(_own_key(silo, known, answers, terms), -1) for silo in sorted(alive)]
     for dropped in sorted(set(known.participants) - alive):
         keys += _common_keys(dropped, alive, known, answers, terms)
     add_masks(total, keys)
@@ -241,19 +261,24 @@ def _common_keys(
     for peer in sorted(terms.graph(known.roster)[dropped] & alive):
         low, high = sorted((dropped, peer))
         route = Route(task=known.task, roster=known.roster, sender=low, receiver=high)
+        told_by_peer = answers[peer].pair_secrets.get(dropped) if peer in answers else None
         extra = b""
-        if terms.hybrid and dropped == high:
-            extra = _sent_secret(route, keys, known)
-        elif terms.hybrid:  # its peer knows what it sent; else it followed from its seed
-            told_by_peer = answers[peer].pair_secrets.get(dropped) if peer in answers else None
-            extra = told_by_peer or post_quantum_secret(route, seed)
+        if terms.hybrid:
+            extra = told_by_peer or _secret_of_silent(route, dropped, seed, keys, known)
         key = pair_key(route, keys, peer, known.digest, extra)
         chosen.append((key, 1 if dropped < peer else -1))
     return chosen
 
 
-def _sent_secret(route: Route, keys: KeyPair, known: Agreed) -> bytes:
-    """Return the secret that a survivor sent to a silent participant."""
+def _secret_of_silent(
+    route: Route, dropped: str, seed: bytes, keys: KeyPair, known: Agreed
+) -> bytes:
+    """Return the post-quantum secret of a mask between two that are both silent now.
+
+    It follows from the seed of the lower one, and was sent to the higher one.
+    """
+    if dropped == route.sender:
+        return post_quantum_secret(route, seed)
     parcel = known.shares[route.sender].parcels[route.receiver]
     try:
         return unpack_mask_secret(route, keys, parcel)

@@ -25,6 +25,8 @@ from .messages import (
 
 LIFETIME_S = 24 * 3600
 """A task lives for a day at most: then its secrets are of no use to anybody."""
+PRIME = 2**255 - 19
+"""X25519 reads larger numbers as smaller ones: one key would have two spellings."""
 SLACK_S = 300
 """How far clocks may be apart."""
 
@@ -123,6 +125,8 @@ def check_hello(hello: Hello, task: Task, terms: Terms) -> None:
     sizes = [len(part) for part in (hello.mask_key, hello.share_key, hello.commitment)]
     if sizes != [KEY, KEY, KEY] or [len(hello.mask_kem), len(hello.share_kem)] != [kem, kem]:
         raise RefusalError(f"the keys of {hello.silo_id} are not what the plan says", "bad-key")
+    if any(int.from_bytes(key, "little") >= PRIME for key in (hello.mask_key, hello.share_key)):
+        raise RefusalError(f"a key of {hello.silo_id} has another spelling too", "bad-key")
 
 
 @lru_cache(maxsize=8)
@@ -157,16 +161,6 @@ def require_quorum(n: int, terms: Terms) -> None:
         raise RefusalError(f"{n} silos are too few, the plan needs {least}", "too-few")
 
 
-def require_neighbours(present: frozenset[str], roster: Roster, silo_id: str, terms: Terms) -> None:
-    """Refuse to stand among neighbours of whom too few are there.
-
-    Raises:
-        RefusalError: fewer than can give the silo's seeds back.
-    """
-    if len(present & {*terms.holders(roster, silo_id)}) < terms.share_threshold:
-        raise RefusalError(f"too few neighbours of {silo_id} take part", "too-few")
-
-
 def agreement(task: Task, roster: str, silo_id: str) -> bytes:
     """Return what a silo signs to agree to a roster's digest."""
     return signed("agree", task.digest.encode(), roster.encode(), silo_id.encode())
@@ -195,7 +189,9 @@ def check_survivors(
     participants: tuple[str, ...],
     terms: Terms,
 ) -> None:
-    """Refuse survivors of another roster, or who never took part, or too few.
+    """Refuse survivors of another roster, too few, or who masked among other participants.
+
+    Without the last, a coordinator could name others to one silo, and unmask it alone.
 
     Raises:
         RefusalError: saying which.
@@ -203,10 +199,17 @@ def check_survivors(
     wanted = task, roster, participants_digest(roster, participants)
     if (survivors.task, survivors.roster, survivors.participants) != wanted:
         raise RefusalError("these are survivors of another round", "other-roster")
-    silos = survivors.silos
-    if list(silos) != sorted(set(silos)) or not set(silos) <= set(participants):
-        raise RefusalError("survivors must be participants, each once, in order", "unknown-silo")
-    require_quorum(len(silos), terms)
+    if not survivors.silos.keys() <= set(participants):
+        raise RefusalError("survivors must be participants", "unknown-silo")
+    for silo_id, signature in survivors.silos.items():
+        message = released(survivors.participants, silo_id)
+        terms.require_signed(silo_id, signature, message)
+    require_quorum(len(survivors.silos), terms)
+
+
+def released(participants: str, silo_id: str) -> bytes:
+    """Return what a silo signs with its masked numbers: among whom their masks cancel."""
+    return signed("released", participants.encode(), silo_id.encode())
 
 
 def confirmation(survivors: Survivors) -> bytes:

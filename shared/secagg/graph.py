@@ -1,29 +1,25 @@
-"""Who shares masks with whom: everybody up to 100 silos, a random k-regular graph above.
+"""Who shares masks with whom: everybody up to 100 silos, k neighbours on a circle above.
 
-The graph is circulant: silos in random order on a circle, everybody joined to those at k/2 random
-distances on either side. A silo's neighbours are then a random set of k others, drawn after the
-colluders are known, and a few silos together have far more neighbours than may fall silent.
+Formal guarantee: whoever falls silent and whoever colludes, as long as `n_min` silos survive and
+at most `t_collude` collude, the honest survivors hang together by masks that nobody else knows,
+and fewer colluders hold shares of a seed than can give it back. Hence only the sum over all
+honest survivors can be read.
 
-A silo goes on only while more than half of its neighbours and itself are there, so it stands bare
-only if that many of its neighbours collude; `degree` makes that less likely than 2^-60 over all
-silos, so a coordinator who tries 2^20 rosters still fails but with 2^-40. Honest neighbours that
-fall silent may stop the sum; that is made less likely than 2^-20.
+Everybody is joined to the k/2 nearest on either side. To part such a circle, two runs of k/2 side
+by side must be gone, and k is more than all that may be gone together. Chance plays no part: the
+silos' order is drawn from the roster's digest only to spread colluders who know each other.
 
-Source: Bell, Bonawitz, Gascon, Lepoint & Raykova 2020, section 3; there, neighbours on a circle
-stand side by side, and whoever picks the drop-outs could cut it in two.
+Source: Bell, Bonawitz, Gascon, Lepoint & Raykova 2020, section 3, who draw the order at random and
+choose k so that bad luck is rare (their drop-outs do not choose); Harary 1962 for the connectivity.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
-from fractions import Fraction
+from collections.abc import Mapping
 from functools import lru_cache
-from math import comb
 
 from ..privacy.plan import Cohort
 
 COMPLETE = 100
-READ_BY_FEW = Fraction(1, 2**60)
-STUCK = Fraction(1, 2**20)
 
 
 @lru_cache(maxsize=8)
@@ -33,53 +29,39 @@ def neighbours(
     """Return every silo's neighbours.
 
     Args:
-        silo_ids: who is there, each once.
+        silo_ids: who is there, each once; at least n_min.
         cohort: the plan's.
         coin: public, and fixed by everybody's keys: the roster's digest.
     """
     k, n = degree(cohort), len(silo_ids)
     if n <= k + 1:
         return {silo: frozenset(silo_ids) - {silo} for silo in silo_ids}
-    circle = _shuffled(silo_ids, coin)
-    steps = [int(step) for step in _shuffled(map(str, range(1, (n + 1) // 2)), coin)[: k // 2]]
+    circle = sorted(
+        silo_ids, key=lambda silo: hashlib.sha256(f"{coin}\x00{silo}".encode()).digest()
+    )
+    near = [*range(-(k // 2), 0), *range(1, k // 2 + 1)]
     return {
-        silo: frozenset(circle[(place + way * step) % n] for step in steps for way in (-1, 1))
+        silo: frozenset(circle[(place + step) % n] for step in near)
         for place, silo in enumerate(circle)
     }
 
 
 def share_threshold(cohort: Cohort) -> int:
     """Return how many of a silo's neighbours and itself can give its seeds back."""
-    k = degree(cohort)
-    return cohort.threshold if k == cohort.n_silos - 1 else _majority(k)
+    return cohort.threshold if _is_complete(cohort) else cohort.t_collude + 1
 
 
-@lru_cache(maxsize=64)
 def degree(cohort: Cohort) -> int:
     """Return the number of neighbours k: all others up to 100 silos, and if no fewer would do."""
-    n = cohort.n_silos
-    if n <= COMPLETE:
-        return n - 1
-    for k in range(2, n - 1, 2):
-        bare = n * at_least(_majority(k) - 1, k, cohort.t_collude, n - 1)
-        stuck = n * at_least(k + 2 - _majority(k), k, n - cohort.n_min, n - 1)
-        if bare <= READ_BY_FEW and stuck <= STUCK:
-            return k
-    return n - 1
+    if _is_complete(cohort):
+        return cohort.n_silos - 1
+    return 2 * (_gone(cohort) // 2 + 1)
 
 
-def at_least(least: int, drawn: int, marked: int, n: int) -> Fraction:
-    """Return the chance of `least` or more marked among `drawn` of `n` without replacement."""
-    ways = sum(
-        comb(marked, hits) * comb(n - marked, drawn - hits)
-        for hits in range(least, min(drawn, marked) + 1)
-    )
-    return Fraction(ways, comb(n, drawn))
+def _is_complete(cohort: Cohort) -> bool:
+    return cohort.n_silos <= max(COMPLETE, _gone(cohort) + 3)
 
 
-def _majority(k: int) -> int:
-    return (k + 1) // 2 + 1
-
-
-def _shuffled(names: Iterable[str], coin: str) -> list[str]:
-    return sorted(names, key=lambda name: hashlib.sha256(f"{coin}\x00{name}".encode()).digest())
+def _gone(cohort: Cohort) -> int:
+    """Return how many may be gone for the honest: silent or colluding."""
+    return cohort.n_silos - cohort.n_min + cohort.t_collude

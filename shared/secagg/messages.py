@@ -10,19 +10,24 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any, Self, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Self, get_args, get_origin, get_type_hints
 
 from ..chain.canonical import MAX_INT, canonical_json
 from ..errors import CodecError
 
 DOMAIN = b"fondaco-masked-sum-v1"
-MAX_BYTES = 1 << 24
 MAX_ENTRIES = 1000
 MAX_TEXT = 1024
 
 
 class Message:
-    """Base of all of them: bytes in, checked value out."""
+    """Base of all of them: bytes in, checked value out.
+
+    Attributes:
+        max_bytes: longer ones are not read.
+    """
+
+    max_bytes: ClassVar[int] = 1 << 24
 
     def to_bytes(self) -> bytes:
         """Return the message's one spelling."""
@@ -35,8 +40,10 @@ class Message:
         Raises:
             CodecError: it is malformed, too big, or not in the one spelling.
         """
-        if len(blob) > MAX_BYTES:
-            raise CodecError(f"{len(blob)} bytes for one {cls.__name__} are more than {MAX_BYTES}")
+        if len(blob) > cls.max_bytes:
+            raise CodecError(
+                f"{len(blob)} bytes for one {cls.__name__} are more than {cls.max_bytes}"
+            )
         try:
             raw = json.loads(blob)
         except (ValueError, RecursionError):
@@ -151,19 +158,27 @@ class Delivery(Message):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Released(Message):
+    """What goes along with masked numbers: `signature` over the participants' digest."""
+
+    silo_id: str
+    signature: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
 class Survivors(Message):
     """Whose masked numbers are in the sum.
 
     Attributes:
         roster: digest.
         participants: their digest.
-        silos: in the order of their ids.
+        silos: silo -> its signature over the participants among whom it masked its numbers.
     """
 
     task: Task
     roster: str
     participants: str
-    silos: tuple[str, ...]
+    silos: Mapping[str, bytes]
 
     @cached_property
     def digest(self) -> str:
@@ -199,8 +214,8 @@ class Unmasking(Message):
         self_seed: seed of its own mask.
         self_shares: other survivor -> share of the seed of that one's own mask.
         mask_shares: participant that is no survivor -> share of the seed of its mask key.
-        pair_secrets: such a participant, lower than this silo -> the post-quantum secret that it
-            sent; it follows from its mask seed, if it told the truth.
+        pair_secrets: such a participant -> the post-quantum secret that the lower of the two sent
+            the other, as this silo knows it.
     """
 
     silo_id: str
@@ -248,7 +263,7 @@ def _plain(value: Any) -> Any:  # noqa: ANN401  (whatever JSON can say)
 
 @lru_cache(maxsize=32)
 def _hints(kind: type[Message]) -> dict[str, Any]:
-    return get_type_hints(kind)
+    return {name: hint for name, hint in get_type_hints(kind).items() if name != "max_bytes"}
 
 
 def _read(raw: Any, kind: Any) -> Any:  # noqa: ANN401  (JSON in, any field's type out)

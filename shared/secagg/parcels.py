@@ -62,6 +62,12 @@ def pack(route: Route, secrets: Secrets, shares: SharePair) -> bytes:
     return parcel + text + seal(key, post_quantum_secret(route, secrets.mask_seed))
 
 
+def parcel_size(*, hybrid: bool, upward: bool) -> int:
+    """Return the length of a sound parcel [bytes]; upward is from the lower to the higher silo."""
+    shares, secret = SHARES + TAG, KEM_TEXT + KEY + TAG
+    return shares + hybrid * (KEM_TEXT + upward * secret)
+
+
 def unpack(route: Route, keys: KeyPair, parcel: bytes) -> SharePair | None:
     """Return the receiver's shares, None if the sender sent nothing sound.
 

@@ -29,7 +29,6 @@ from .checks import (
     checked_roster,
     confirmation,
     require_in_time,
-    require_neighbours,
 )
 from .keys import Secrets, commitment, share_digest
 from .messages import (
@@ -191,7 +190,6 @@ def deliver(session: Session, delivery: Delivery, terms: Terms, now: int) -> tup
         raise RefusalError("this silo is not among the participants", "not-a-survivor")
     if session.participants not in ((), participants):
         raise RefusalError("there were other participants before", "other-roster")
-    require_neighbours(frozenset(participants), roster, session.silo_id, terms)
     keys, told, pair_secrets = session.secrets, {}, {}
     for silo in _peers(session, roster, participants, terms):
         route = _route(session, roster, silo, back=True)
@@ -225,12 +223,12 @@ def confirm(
     check_survivors(survivors, session.task, roster.digest, session.participants, terms)
     if session.silo_id not in survivors.silos:
         raise RefusalError("this silo's numbers are not in the sum", "not-a-survivor")
-    if session.survivors not in ((), survivors.silos):
+    silos = tuple(sorted(survivors.silos))
+    if session.survivors not in ((), silos):
         raise RefusalError("other survivors were confirmed before", "other-survivors")
-    require_neighbours(frozenset(survivors.silos), roster, session.silo_id, terms)
     signature = identity.sign(confirmation(survivors))
     said = Confirmation(silo_id=session.silo_id, signature=signature)
-    return replace(session, survivors=survivors.silos), said
+    return replace(session, survivors=silos), said
 
 
 def unmask(
@@ -246,22 +244,19 @@ def unmask(
     _require(session, now, ready, "nobody was told to take part", "out-of-order")
     roster = checked_roster(session.roster, session.task, terms)
     check_survivors(certificate.survivors, session.task, roster.digest, session.participants, terms)
-    silos = certificate.survivors.silos
+    silos = tuple(sorted(certificate.survivors.silos))
     if session.silo_id not in silos:
         raise RefusalError("this silo's numbers are not in the sum", "not-a-survivor")
     if session.survivors not in ((), silos):
         raise RefusalError("other survivors were confirmed before", "other-survivors")
     check_certificate(certificate, terms)
     alive = frozenset(silos)
-    require_neighbours(alive, roster, session.silo_id, terms)
     said = Unmasking(
         silo_id=session.silo_id,
         self_seed=session.secrets.self_seed,
         self_shares={silo: part for silo, part in session.self_shares.items() if silo in alive},
         mask_shares={silo: part for silo, part in session.mask_shares.items() if silo not in alive},
-        pair_secrets={
-            silo: part for silo, part in session.pair_secrets.items() if silo not in alive
-        },
+        pair_secrets=_told_secrets(session, roster, alive, terms),
     )
     return wipe(session), said
 
@@ -289,6 +284,20 @@ def _peers(
     session: Session, roster: Roster, participants: tuple[str, ...], terms: Terms
 ) -> list[str]:
     return sorted(terms.graph(roster)[session.silo_id] & frozenset(participants))
+
+
+def _told_secrets(
+    session: Session, roster: Roster, alive: frozenset[str], terms: Terms
+) -> dict[str, bytes]:
+    """Return the post-quantum secrets of this silo's masks with silent participants."""
+    if not terms.hybrid:
+        return {}
+    told = {silo: part for silo, part in session.pair_secrets.items() if silo not in alive}
+    for silo in _peers(session, roster, session.participants, terms):
+        if silo not in alive and session.silo_id < silo:
+            route = _route(session, roster, silo)
+            told[silo] = post_quantum_secret(route, session.secrets.mask_seed)
+    return told
 
 
 def _masks(session: Session, roster: Roster, terms: Terms) -> Masks:

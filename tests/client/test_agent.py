@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from fondaco.client import agent as agent_module
-from fondaco.client.agent import SiloAgent, public_reason
+from fondaco.client.agent import SiloAgent
+from fondaco.client.app import public_reason
 from fondaco.client.dataset import Fold, Rows, SiloDataset
 from fondaco.client.home import SiloHome
 from fondaco.shared import codec

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fondaco.client.agent import public_reason
+from fondaco.client.app import public_reason
 from fondaco.shared.errors import (
     BudgetError,
     CodecError,

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-pytest.register_assert_rewrite("masked_federation", "curious_coordinator", "lying_machine")
+for helper in ("masked_federation", "curious_coordinator", "masked_sum_record", "lying_machine"):
+    pytest.register_assert_rewrite(helper)
 
 from masked_federation import Federation  # noqa: E402
 

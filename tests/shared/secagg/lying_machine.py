@@ -4,142 +4,69 @@ Silo i adds the unit vector e_i, so a sum tells by itself who is in it, and how 
 that any silo ever said is on record; what could be computed from the record must be allowed.
 """
 
-from collections import Counter, defaultdict
+from collections import Counter
 from contextlib import suppress
-from types import SimpleNamespace
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
-from curious_coordinator import Curious
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from masked_federation import NOW, Federation
+from masked_sum_record import Desk, Record
 
 from fondaco.shared.errors import RefusalError, RoundError
 from fondaco.shared.secagg import assembly
 from fondaco.shared.secagg.messages import Certificate, Delivery, Roster
 
+MISHAPS = ("", "", "silent", "lost", "lies")
 STAGES = ("hello", "share", "release", "confirm", "unmask", "sum")
 MOST_ATTEMPTS = 12
 
 
-class Desk:
-    """A silo with its caller: one session per task, the same answer to the same request."""
-
-    def __init__(self, name, federation, record):
-        self.name, self.federation, self.record = name, federation, record
-        self.now, self.sessions, self.sent = NOW, {}, set()
-
-    def greet(self, task):
-        if task in self.sessions:
-            return self.sessions[task].session.hello
-        if task in self.sent:
-            raise RefusalError("this round's secrets are gone", "no-session")
-        silo = self.federation.silo(self.name, self.federation.unit[self.name])
-        silo.now, silo.replies = self.now, {}
-        hello = silo.hello(task)
-        self._require_in_time(task)
-        self.sessions[task] = silo
-        return hello
-
-    def ask(self, step, task, request):
-        silo = self.sessions.get(task)
-        if silo is None:
-            raise RefusalError("this round has not begun here", "no-session")
-        key = step, request.to_bytes()
-        if key not in silo.replies:
-            silo.now = self.now
-            reply = getattr(silo, step)(request)
-            self._require_in_time(task)
-            self._write_down(step, silo, task, request, reply)
-            silo.replies[key] = reply
-        return silo.replies[key]
-
-    def _require_in_time(self, task):
-        assert self.now <= task.expires
-
-    def _write_down(self, step, silo, task, request, reply):
-        if step == "release":
-            self.sent.add(task)
-        self.record.take(step, silo, task, request, reply)
+def _twisted_roster(federation, roster, other, data):
+    """Without somebody, or with keys for it that nobody knows but the coordinator."""
+    hellos = dict(roster.by_silo)
+    if data.draw(st.booleans()):
+        hellos.pop(other, None)
+    else:
+        forger = data.draw(st.sampled_from(federation.names))
+        hellos[other] = federation.hello(other, roster.hellos[0].task, signer=f"not {forger}")
+    return Roster(hellos=tuple(hello for _, hello in sorted(hellos.items())))
 
 
-class Record:
-    """All that silos did, and what may never be in it."""
+def _twisted_delivery(federation, delivery, other, data):
+    """Without a participant, or with one that did not agree."""
+    participants = dict(delivery.participants)
+    if participants.pop(other, None) is None or data.draw(st.booleans()):
+        participants[other] = data.draw(st.sampled_from(sorted(participants.values())))
+    return replace(delivery, participants=participants)
 
-    def __init__(self, terms):
-        self.terms = terms
-        self.steps = defaultdict(set)
-        self.keystreams = defaultdict(set)
-        self.confirmed = defaultdict(set)
-        self.views, self.answered = {}, []
 
-    def take(self, step, silo, task, request, reply):
-        state = silo.session
-        session = state.hello.signature
-        agreed = {
-            "share": state.roster,
-            "release": state.participants,
-            "confirm": state.survivors,
-            "unmask": reply,
-        }[step]
-        done = self.steps[session, step]
-        done.add(agreed.to_bytes() if step == "unmask" else agreed)
-        assert len(done) == 1, f"two of one session at {step}"
-        getattr(self, f"_take_{step}", lambda *_: None)(silo, task, request, reply)
+def _twisted_survivors(federation, survivors, other, data):
+    """Without somebody, with somebody who is silent, or very few."""
+    silos = set(survivors.silos) ^ {other}
+    if data.draw(st.integers(0, 3)) == 0:
+        silos = set(sorted(silos)[: data.draw(st.integers(1, len(silos)))])
+    return replace(survivors, silos=tuple(sorted(silos)))
 
-    def _take_share(self, silo, task, request, reply):
-        view = self.views.setdefault(request.digest, self._view(task, request))
-        view.shares[silo.name] = reply
 
-    def _take_release(self, silo, task, request, reply):
-        del task, request, reply
-        for key, sign in silo.masks.keys:
-            self.keystreams[key].add((silo.name, sign, silo.session.hello.signature))
-        state = silo.session
-        view = self.views[Roster.from_bytes(state.roster).digest]
-        view.rows[silo.name] = SimpleNamespace(name=silo.name, masks=silo.masks)
+def _twisted_certificate(federation, certificate, other, data):
+    """With few confirmations, or with those of other survivors."""
+    said = sorted(certificate.confirmations.items())
+    said = said[: data.draw(st.integers(0, len(said)))]
+    survivors = certificate.survivors
+    if data.draw(st.booleans()):
+        survivors = _twisted_survivors(federation, survivors, other, data)
+    return Certificate(survivors=survivors, confirmations=dict(said))
 
-    def _take_confirm(self, silo, task, request, reply):
-        del task, reply
-        self.confirmed[request.digest].add(silo.name)
 
-    def _take_unmask(self, silo, task, request, reply):
-        del task
-        survivors = request.survivors
-        agreed = self.confirmed[survivors.digest]
-        assert len(agreed) >= self.terms.cohort.threshold
-        assert len(survivors.silos) >= self.terms.cohort.n_min
-        assert silo.name in survivors.silos
-        assert not set(reply.self_shares) & set(reply.mask_shares)
-        view = self.views[survivors.roster]
-        view.answers.append(reply)
-        view.allowed.add(survivors.silos)
-        assert len(view.allowed) == 1
-
-    @staticmethod
-    def _view(task, roster):
-        return SimpleNamespace(
-            task=task, roster=roster, shares={}, rows={}, answers=[], allowed=set()
-        )
-
-    def check_keystreams(self):
-        for uses in self.keystreams.values():
-            assert len(uses) <= 2
-            assert len({name for name, _, _ in uses}) == len(uses)
-            assert len({sign for _, sign, _ in uses}) == len(uses)
-
-    def check_knowledge(self):
-        """Nobody learns more than the sums that were certified."""
-        for view in self.views.values():
-            if view.rows:
-                known = SimpleNamespace(digest="", shares=view.shares)
-                whole = SimpleNamespace(
-                    terms=self.terms, task=view.task, roster=view.roster, known=known
-                )
-                curious = Curious(whole).saw(*view.rows.values()).told(*view.answers)
-                allowed = [set(silos) for silos in view.allowed]
-                assert all(learnt in allowed for learnt in curious.learns())
+TWISTS = {
+    "share": _twisted_roster,
+    "release": _twisted_delivery,
+    "confirm": _twisted_survivors,
+    "unmask": _twisted_certificate,
+}
 
 
 class Attempt:
@@ -159,7 +86,7 @@ class Attempt:
 class MaskedSumMachine(RuleBasedStateMachine):
     tally: ClassVar = Counter()
 
-    @initialize(n=st.integers(3, 6), spare=st.booleans())
+    @initialize(n=st.sampled_from([5, 4, 6, 3]), spare=st.sampled_from([True, True, False]))
     def start(self, n, spare):
         """`spare`: not one more than the threshold may fall silent."""
         self.federation = Federation.of(n, n_min=0 if spare else n)
@@ -186,48 +113,71 @@ class MaskedSumMachine(RuleBasedStateMachine):
             self.attempts.append(Attempt(task))
 
     @precondition(lambda self: self.attempts and self.attempts[-1].goes_on)
-    @rule(data=st.data(), stages=st.integers(1, 6), quiet=st.integers(0, 3))
-    def go_on(self, data, stages, quiet):
-        """Do the next stages; some silos are silent, or their replies are lost."""
+    @rule(data=st.data(), stages=st.integers(1, 6))
+    def go_on(self, data, stages):
+        """Do the next stages; some silos are silent, or lied to, or their replies are lost."""
+        some = st.sets(st.sampled_from(self.names), min_size=1, max_size=len(self.names) - 1)
         attempt = self.attempts[-1]
-        for _ in range(stages):
-            silent = data.draw(self._some(quiet == 0))
-            lost = data.draw(self._some(quiet == 1))
-            if not attempt.goes_on or not self._stage(attempt, silent, lost):
-                break
+        while stages and attempt.goes_on:
+            mishap = data.draw(st.sampled_from(MISHAPS))
+            self._stage(attempt, mishap, data.draw(some) if mishap else set(), data)
+            stages -= 1
 
     @rule(stages=st.integers(1, 6))
     def go_on_quietly(self, stages):
         """Do the next stages, of a new attempt if there is none; nobody is silent."""
-        if not self.attempts or not self.attempts[-1].goes_on:
-            self._begin(300)
-        attempt = self.attempts[-1]
+        attempt = self._current()
         while stages and attempt.goes_on:
-            self._stage(attempt, set(), set())
+            self._stage(attempt)
             stages -= 1
 
-    def _some(self, any_at_all):
-        return st.sets(st.sampled_from(self.names), max_size=2 if any_at_all else 0)
+    @rule(data=st.data(), stages=st.integers(1, 4))
+    def go_on_and_lie(self, data, stages):
+        """At most one silo is silent, then some are lied to."""
+        attempt, one = self._current(), st.sets(st.sampled_from(self.names), max_size=1)
+        while stages and attempt.goes_on:
+            self._stage(attempt, "silent", data.draw(one), data)
+            stages -= 1
+        if attempt.goes_on:
+            some = data.draw(st.sets(st.sampled_from(self.names), min_size=1))
+            self._stage(attempt, "lies", some, data)
 
-    def _stage(self, attempt, silent, lost):
+    def _current(self):
+        if not self.attempts or not self.attempts[-1].goes_on:
+            self._begin(300)
+        return self.attempts[-1]
+
+    def _stage(self, attempt, mishap="", hit=frozenset(), data=None):
         stage = STAGES[attempt.stage]
         attempt.stage += 1
         try:
-            replies = self._replies(attempt, stage, set(self.names) - silent)
-            heard = {name: reply for name, reply in replies.items() if name not in lost}
-            getattr(self, f"_do_{stage}")(attempt, heard)
+            requests = self._requests(attempt, stage)
+            for name in hit & requests.keys() if mishap == "lies" else ():
+                self._lie_to(name, stage, attempt, requests[name], data)
+            replies = self._replies(attempt, stage, requests, hit if mishap == "silent" else ())
+            heard = {name: reply for name, reply in replies.items() if name not in hit}
+            getattr(self, f"_do_{stage}")(attempt, replies if mishap != "lost" else heard)
         except (RefusalError, RoundError) as error:
             self.tally[type(error).__name__] += 1
             attempt.stage = len(STAGES)
         return attempt.goes_on
 
-    def _replies(self, attempt, stage, names):
-        requests = self._requests(attempt, stage)
+    def _replies(self, attempt, stage, requests, silent):
         replies = {}
-        for name in sorted(names & requests.keys()):
+        for name in sorted(requests.keys() - set(silent)):
             with suppress(RefusalError):
                 replies[name] = self._ask(name, stage, attempt.task, requests[name])
         return replies
+
+    def _lie_to(self, name, stage, attempt, request, data):
+        """Before the honest request a silo gets another one, only a little different."""
+        others = [other for other in self.names if other != name]
+        other = data.draw(st.sampled_from(others))
+        twisted = TWISTS[stage](self.federation, request, other, data) if stage in TWISTS else None
+        if twisted is not None and twisted != request:
+            with suppress(RefusalError):
+                self._ask(name, stage, attempt.task, twisted)
+                self.tally["lies answered"] += 1
 
     def _requests(self, attempt, stage):
         if stage == "hello":
@@ -245,13 +195,12 @@ class MaskedSumMachine(RuleBasedStateMachine):
         self.log.append((stage, task, request))
         desk = self.desks[name]
         reply = desk.greet(request) if stage == "hello" else desk.ask(stage, task, request)
-        pools = {
-            "hello": self.hello_pool,
-            "share": self.shares_pool,
-            "confirm": self.confirmation_pool,
-        }
-        if stage in pools:
-            pools[stage].append(reply)
+        if stage == "hello":
+            self.hello_pool.append(reply)
+        elif stage == "share":
+            self.shares_pool.append(reply)
+        elif stage == "confirm":
+            self.confirmation_pool.append((request.digest, reply))
         return reply
 
     def _do_hello(self, attempt, heard):
@@ -313,7 +262,7 @@ class MaskedSumMachine(RuleBasedStateMachine):
     def show_part_of_the_roster(self, data):
         """A sound roster, but with somebody missing: another one than the others see."""
         attempt = data.draw(st.sampled_from([a for a in self.attempts if a.roster][-2:]))
-        out = data.draw(self._some(True))
+        out = data.draw(st.sets(st.sampled_from(self.names), max_size=2))
         hellos = tuple(h for h in attempt.roster.hellos if h.silo_id not in out)
         self._lie(data, "share", attempt.task, Roster(hellos=hellos))
 
@@ -322,7 +271,7 @@ class MaskedSumMachine(RuleBasedStateMachine):
     def tell_of_other_participants(self, data, mixed):
         attempt = data.draw(st.sampled_from([a for a in self.attempts if a.known][-2:]))
         signed = {said.silo_id: said.signature for said in attempt.known.shares.values()}
-        out = data.draw(self._some(True))
+        out = data.draw(st.sets(st.sampled_from(self.names), max_size=2))
         parcels = [p for said in self.shares_pool for p in said.parcels.values()] if mixed else []
         told = assembly.deliveries(attempt.known)
         name = data.draw(st.sampled_from(sorted(told)))
@@ -345,14 +294,12 @@ class MaskedSumMachine(RuleBasedStateMachine):
         self._lie(data, "confirm", attempt.task, told)
 
     @precondition(lambda self: self.survivors_pool)
-    @rule(data=st.data(), names=st.booleans())
-    def show_some_certificate(self, data, names):
-        """Any confirmations ever heard, under right or wrong names."""
+    @rule(data=st.data(), right=st.booleans())
+    def show_some_certificate(self, data, right):
+        """Confirmations that were heard, of these survivors or of any, even if they are few."""
         survivors = data.draw(st.sampled_from(self.survivors_pool[-4:]))
-        pool = self.confirmation_pool[-12:]
-        said = data.draw(st.lists(st.sampled_from(pool), max_size=8)) if pool else []
-        signers = [each.silo_id for each in said] if names else survivors.silos
-        signatures = {name: s.signature for name, s in zip(signers, said, strict=False)}
+        pool = [said for of, said in self.confirmation_pool if of == survivors.digest or not right]
+        signatures = {said.silo_id: said.signature for said in pool}
         certificate = Certificate(survivors=survivors, confirmations=signatures)
         self._lie(data, "unmask", survivors.task, certificate)
 
@@ -374,7 +321,7 @@ class MaskedSumMachine(RuleBasedStateMachine):
         desk = self.desks[data.draw(st.sampled_from(self.names))]
         desk.sessions.pop(data.draw(st.sampled_from(self.attempts)).task, None)
 
-    @rule(seconds=st.sampled_from([1, 5, 20, 200]))
+    @rule(seconds=st.sampled_from([1, 30, 400]))
     def wait(self, seconds):
         self.now += seconds
         for desk in self.desks.values():

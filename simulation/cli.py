@@ -197,7 +197,9 @@ def attack(
     attacks: Annotated[
         list[str] | None,
         typer.Option(
-            "--attack", help="one-run, cosine, membership or reconstruction; all by default."
+            "--attack",
+            help="one-run, cosine, membership or reconstruction (of one silo's share, in the clear "
+            "and under masks, and of the sum); all by default.",
         ),
     ] = None,
     targets: Annotated[

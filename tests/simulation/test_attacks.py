@@ -43,6 +43,7 @@ from fondaco.simulation.attacks.reconstruction import (
 )
 from fondaco.simulation.attacks.session import SETTINGS
 from fondaco.simulation.attacks.targets import GramTarget
+from fondaco.simulation.attacks.verdicts import membership_sizes
 from fondaco.simulation.attacks.world import Federation, load_world
 
 DELTA = 1e-5
@@ -317,6 +318,13 @@ def test_unknown_names_and_impossible_pairs_are_refused():
 def test_too_few_customers_are_refused(world):
     with pytest.raises(ConfigError, match="customers are needed"):
         replace(world, baskets=world.baskets[:5]).drawn(6, np.random.default_rng(0))
+
+
+def test_membership_makes_do_with_fewer_customers():
+    order = _order(quick=False)
+    assert membership_sizes(order, 2000) == Sizes(n_base=400, n_targets=200, n_shadows=24)
+    assert membership_sizes(order, 643) == Sizes(n_base=343, n_targets=200, n_shadows=24)
+    assert membership_sizes(order, 300).n_base == 200  # too few: refused when they are drawn
 
 
 def test_every_target_has_settings_and_an_attack():

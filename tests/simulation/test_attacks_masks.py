@@ -10,8 +10,8 @@ from fondaco.shared.secagg.masks import add_masks, from_ring, to_ring
 from fondaco.simulation.attacks import attack, make_order
 from fondaco.simulation.attacks.masks import MaskedCohort
 from fondaco.simulation.attacks.reconstruction import Found, views_of
+from fondaco.simulation.attacks.reconstruction_rows import _of_view, who_sees
 from fondaco.simulation.attacks.results import results_table
-from fondaco.simulation.attacks.verdicts import _of_view, who_sees
 from fondaco.simulation.attacks.world import load_world
 
 SMALL = [

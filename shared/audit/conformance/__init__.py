@@ -68,7 +68,7 @@ CHECKS: Mapping[str, Callable[[Probe], Outcome]] = {
     "promises": ledger_checks.check_promises,
     "sum bound": mask_checks.check_bound,
     "masks": mask_checks.check_masks,
-    "mask promises": mask_checks.check_mask_promises,
+    "mask promises": ledger_checks.check_mask_promises,
     "gaussian epsilon": account_checks.check_gaussian,
     "sampled epsilon": account_checks.check_sampled,
     "budget units": account_checks.check_units,

@@ -3,9 +3,7 @@
 import json
 import sqlite3
 from contextlib import closing
-from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -41,29 +39,6 @@ def check_masks(probe: Probe) -> Outcome:
     """Only masked bytes leave under a masked plan, and one answer a round helps to unmask."""
     faults = [*_release_faults(probe), *_answer_faults(probe)]
     return _exact(faults, "a release without masks, and answers too many")
-
-
-def check_mask_promises(probe: Probe) -> Outcome:
-    """A plan can promise masks only where they hide something, and no shared noise without."""
-    releases = probe.masked_plan.releases
-    # Noise that is enough among any silos, so that no lie fails for want of it.
-    ample = tuple(replace(event, silo_stddev_grid=event.stddev_grid) for event in releases)
-    agreed, faults = replace(probe.masked_plan, releases=ample), []
-    few = probe.core.cohort(n_silos=10, n_min=6, t_collude=1)
-    most = probe.core.cohort(n_silos=10, n_min=9, t_collude=8)
-    bare = {"secure_aggregation": "simulated", "key_agreement": "", "ring_bits": 0}
-    lies: dict[str, dict[str, Any]] = {
-        "masks without a key agreement": {"key_agreement": ""},
-        "masks without a ring": {"ring_bits": 0},
-        "masks among silos without keys": {"roster": {}, "coordinator": ""},
-        "masks of which two sums can be unmasked": {"cohort": few},
-        "masks that one honest silo hides behind": {"cohort": most},
-        "shared noise in the clear": {**bare, "mode": "deploy", "witnesses": 2},
-    }
-    for lie, terms in lies.items():
-        if works(partial(replace, agreed, **terms)):
-            faults.append(f"a plan may promise {lie}")
-    return _exact(faults, f"{len(lies)} plans that promise too much")
 
 
 def _crowd(probe: Probe, signs: Ints) -> ClippedSum:

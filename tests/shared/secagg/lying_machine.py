@@ -45,10 +45,13 @@ def _twisted_delivery(federation, delivery, other, data):
 
 def _twisted_survivors(federation, survivors, other, data):
     """Without somebody, with somebody who is silent, or very few."""
-    silos = set(survivors.silos) ^ {other}
+    silos = dict(survivors.silos)
+    if silos.pop(other, None) is None:
+        silos[other] = data.draw(st.sampled_from(sorted(silos.values())))
     if data.draw(st.integers(0, 3)) == 0:
-        silos = set(sorted(silos)[: data.draw(st.integers(1, len(silos)))])
-    return replace(survivors, silos=tuple(sorted(silos)))
+        few = sorted(silos)[: data.draw(st.integers(0, len(silos)))]
+        silos = {name: silos[name] for name in few}
+    return replace(survivors, silos=silos)
 
 
 def _twisted_certificate(federation, certificate, other, data):
@@ -215,8 +218,13 @@ class MaskedSumMachine(RuleBasedStateMachine):
 
     def _do_release(self, attempt, heard):
         attempt.words = heard
-        attempt.survivors = assembly.survivors_of(attempt.known, heard)
+        attempt.survivors = assembly.survivors_of(attempt.known, self._signatures(attempt, heard))
         self.survivors_pool.append(attempt.survivors)
+
+    def _signatures(self, attempt, names):
+        """Return what silos have signed beside their numbers, of those that still know."""
+        sessions = {name: self.desks[name].sessions.get(attempt.task) for name in names}
+        return {name: silo.signature for name, silo in sessions.items() if silo}
 
     def _do_confirm(self, attempt, heard):
         for said in heard.values():
@@ -288,7 +296,7 @@ class MaskedSumMachine(RuleBasedStateMachine):
         survivors = data.draw(st.sampled_from(self.survivors_pool[-4:]))
         attempt = data.draw(st.sampled_from([a for a in self.attempts if a.known][-2:]))
         silos = data.draw(st.sets(st.sampled_from(self.names), min_size=len(self.names) - 2))
-        other = assembly.survivors_of(attempt.known, silos)
+        other = assembly.survivors_of(attempt.known, self._signatures(attempt, silos))
         self.survivors_pool.append(other)
         told = data.draw(st.sampled_from([survivors, other]))
         self._lie(data, "confirm", attempt.task, told)

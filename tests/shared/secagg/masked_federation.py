@@ -12,7 +12,7 @@ import numpy as np
 from fondaco.shared.chain.keys import Identity, key_name
 from fondaco.shared.privacy.plan import Cohort
 from fondaco.shared.secagg import assembly, session
-from fondaco.shared.secagg.checks import Terms, agreement, confirmation
+from fondaco.shared.secagg.checks import Terms, agreement, confirmation, released
 from fondaco.shared.secagg.masks import add_masks, to_ring
 from fondaco.shared.secagg.messages import Certificate, Task
 
@@ -97,7 +97,7 @@ class Silo:
 
     def __init__(self, name, federation, numbers):
         self.name, self.federation, self.numbers, self.now = name, federation, numbers, NOW
-        self.kept, self.masks = b"", None
+        self.kept, self.masks, self.signature = b"", None, b""
 
     @property
     def session(self):
@@ -120,12 +120,13 @@ class Silo:
         return self._keep(*session.share(self.session, roster.to_bytes(), *self._me))
 
     def release(self, delivery):
-        """Return (dim,) masked words."""
-        terms, _, now = self._me
+        """Return (dim,) masked words; `signature` goes with them."""
+        terms, identity, now = self._me
         if self.federation.in_bytes:
             delivery = type(delivery).from_bytes(delivery.to_bytes())
         state, self.masks = session.deliver(self.session, delivery, terms, now)
         self._keep(state, delivery)
+        self.signature = identity.sign(released(self.masks.participants, self.name))
         words = to_ring(np.asarray(self.numbers, np.int64), terms.ring_bits)
         add_masks(words, self.masks.keys)
         return words
@@ -191,8 +192,13 @@ class Round:
         self.words = {
             name: self.silos[name].release(deliveries[name]) for name in self._leave(without)
         }
-        self.survivors = assembly.survivors_of(self.known, self.alive)
+        self.survivors = self.name_survivors(*self.alive)
         return self
+
+    def name_survivors(self, *names):
+        """Return survivors with the signatures that their silos have given, if any."""
+        signatures = {name: self.silos[name].signature for name in names}
+        return assembly.survivors_of(self.known, signatures)
 
     def confirm(self, without=()):
         said = [self.silos[name].confirm(self.survivors) for name in self._leave(without)]

@@ -63,7 +63,7 @@ class Record:
         self.steps = defaultdict(set)
         self.keystreams = defaultdict(set)
         self.confirmed = defaultdict(set)
-        self.views, self.hellos = {}, set()
+        self.views, self.hellos, self.released = {}, set(), set()
         self.quorum = max(terms.cohort.n_min, terms.cohort.threshold)
 
     def take(self, step, silo, task, request, reply):
@@ -96,6 +96,7 @@ class Record:
         for key, sign in silo.masks.keys:
             self.keystreams[key].add((silo.name, sign, silo.session.hello.signature))
         state = silo.session
+        self.released.add((silo.name, silo.masks.participants))
         view = self.views[Roster.from_bytes(state.roster).digest]
         assert set(state.participants) <= view.shares.keys()
         assert len(state.participants) >= self.quorum
@@ -109,19 +110,23 @@ class Record:
     def _check_survivors(self, silo, survivors):
         assert silo.name in survivors.silos
         assert set(survivors.silos) <= set(silo.session.participants)
-        assert len(set(survivors.silos)) == len(survivors.silos) >= self.quorum
+        assert len(survivors.silos) >= self.quorum
+        digest = survivors.participants
+        assert {(name, digest) for name in survivors.silos} <= self.released
 
     def _take_unmask(self, silo, task, request, reply):
         del task
         survivors = request.survivors
         self._check_survivors(silo, survivors)
-        assert self.steps[silo.session.hello.signature, "confirm"] <= {survivors.silos}
+        assert self.steps[silo.session.hello.signature, "confirm"] <= {
+            tuple(sorted(survivors.silos))
+        }
         assert len(self.confirmed[survivors.digest]) >= self.terms.cohort.threshold
         assert silo.session.wiped
         assert not set(reply.self_shares) & set(reply.mask_shares)
         view = self.views[survivors.roster]
         view.answers.append(reply)
-        view.allowed.add(survivors.silos)
+        view.allowed.add(tuple(survivors.silos))
         assert len(view.allowed) == 1
 
     @staticmethod

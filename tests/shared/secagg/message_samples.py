@@ -13,6 +13,7 @@ from fondaco.shared.secagg.messages import (
     Delivery,
     Hello,
     Message,
+    Released,
     Roster,
     Shares,
     Survivors,
@@ -33,6 +34,7 @@ KINDS = [
     Certificate,
     Unmasking,
     Secrets,
+    Released,
     Session,
 ]
 each_kind = st.sampled_from(KINDS)
@@ -56,7 +58,7 @@ def samples():
         task=task,
         roster=roster.digest,
         participants=participants_digest(roster.digest, silos),
-        silos=silos[:2],
+        silos=dict(zip(silos[:2], (b"first", b"second"), strict=True)),
     )
     parts = {name: bytes(range(num)) for num, name in enumerate(silos)}
     secrets = Secrets(mask_seed=b"m" * 16, self_seed=b"s" * 16, share_seed=b"k" * 32, hybrid="")
@@ -73,6 +75,7 @@ def samples():
             signature=b"\xff",
         ),
         Delivery: Delivery(participants=parts, parcels={}),
+        Released: Released(silo_id="silo-000", signature=b"sig"),
         Survivors: survivors,
         Confirmation: Confirmation(silo_id="silo-000", signature=b"\x00" * 3),
         Certificate: Certificate(survivors=survivors, confirmations=parts),
@@ -113,7 +116,14 @@ def _hello(task, name):
 
 def messages(kind):
     """Return a strategy of all messages of a kind, small ones."""
-    return st.builds(kind, **{name: _values(hint) for name, hint in get_type_hints(kind).items()})
+    return st.builds(
+        kind,
+        **{
+            name: _values(hint)
+            for name, hint in get_type_hints(kind).items()
+            if name != "max_bytes"
+        },
+    )
 
 
 def _values(hint):

@@ -22,7 +22,7 @@ def _released(federation, **task):
 
 
 def _survivors(whole, *names):
-    return assembly.survivors_of(whole.known, names)
+    return whole.name_survivors(*names)
 
 
 def _sees_all(whole):
@@ -154,18 +154,14 @@ def _split_view(six):
 def test_silos_that_were_told_of_different_participants_share_no_mask(six):
     whole, other = _split_view(six)
     assert _sees_all(whole).learns() == []
+    signatures = {name: whole.silos[name].signature for name in six.names[:5]}
     for view in (whole, other):
-        survivors = assembly.survivors_of(view.known, six.names[:5])
-        said = []
+        survivors = assembly.survivors_of(view.known, signatures)
         for name in six.names[:5]:
             silo = whole.silos[name]
-            if silo.session.participants == view.known.participants:
-                said.append(silo.confirm(survivors))
-            else:
-                with refused("other-roster"):
-                    silo.confirm(survivors)
-        with refused("too-few"):
-            assembly.certificate(survivors, said, six.terms)
+            same = silo.session.participants == view.known.participants
+            with refused("bad-signature" if same else "other-roster"):
+                silo.confirm(survivors)
 
 
 def _with_own_secret(whole, sender, receiver, parcel):

@@ -170,10 +170,16 @@ def _with_parcels(shared, parcels):
     return other.agree(_shares_of_all(shared, parcels=parcels))
 
 
-@pytest.mark.parametrize("size", [0, 1, 47, 48, 49, 5000])
-def test_garbage_parcels_leave_the_sum_exact(shared, size):
+@pytest.mark.parametrize("size", [0, 47, 49, 12_000_000])
+def test_parcels_of_another_size_are_refused(shared, size):
+    parcels = {**shared.known.shares[LIAR].parcels, "silo-001": bytes(size)}
+    with refused("bad-parcel"):
+        _with_parcels(shared, parcels)
+
+
+def test_garbage_parcels_leave_the_sum_exact(shared):
     """While their sender is there nobody needs them; somebody else may even fall silent."""
-    garbage = dict.fromkeys(shared.known.shares[LIAR].parcels, bytes(size))
+    garbage = dict.fromkeys(shared.known.shares[LIAR].parcels, bytes(48))
     whole = _with_parcels(shared, garbage)
     whole.release(["silo-001"]).confirm().unmask()
     assert whole.total().tolist() == whole.expected().tolist()
@@ -293,7 +299,7 @@ def _other_secret(route, mask_seed):
 
 def test_confirmation_of_other_survivors_is_refused(eight, shared):
     whole = shared.fork().release()
-    fewer = assembly.survivors_of(whole.known, eight.names[:7])
+    fewer = whole.name_survivors(*eight.names[:7])
     other = whole.silos[LIAR].confirm(fewer)
     for said in (other, replace(other, silo_id="silo-001"), replace(other, signature=b"")):
         with refused("bad-signature"):
@@ -398,7 +404,7 @@ def test_liar_changes_the_sum_by_its_own_numbers_only(eight, shared):
 def test_silo_that_shared_with_the_wrong_name_is_not_taken_for_another(eight, shared):
     """A liar's parcels delivered as another's do not open: the sender is part of the key."""
     parcels = shared.known.shares["silo-001"].parcels
-    copied = {name: parcels.get(name, b"") for name in shared.known.shares[LIAR].parcels}
+    copied = {name: parcels.get(name, bytes(48)) for name in shared.known.shares[LIAR].parcels}
     whole = _with_parcels(shared, copied)
     whole.release()
     assert all(

@@ -24,7 +24,7 @@ def _released(federation, **task):
 
 
 def _survivors(whole, *names):
-    return assembly.survivors_of(whole.known, names)
+    return whole.name_survivors(*names)
 
 
 def _sees_all(whole):
@@ -121,18 +121,6 @@ def test_silo_that_lives_and_is_called_silent_stays_masked(six):
     assert curious.learns() == [set(six.names[1:])]
 
 
-def test_silent_silo_that_is_called_alive_spoils_the_sum_only(six):
-    """Its share of the noise would be missing: the others' masks with it stay."""
-    whole = six.round().until("release", release=[VICTIM])
-    lie = _survivors(whole, *six.names)
-    certificate = six.certificate(six.names[1:], lie)
-    curious = _sees_all(whole)
-    for name in six.names[1:]:
-        whole.silos[name].confirm(lie)
-        curious.told(whole.silos[name].unmask(certificate))
-    assert curious.learns() == []
-
-
 def test_bribed_silos_add_nothing_but_their_own_numbers(six):
     """With t_collude silos' secrets the others are still seen as one sum."""
     whole = _released(six)
@@ -156,13 +144,26 @@ def test_survivor_that_never_took_part_is_refused(six):
         whole.silos[VICTIM].confirm(_survivors(whole, *six.names))
 
 
-def test_survivor_that_counts_twice_is_refused(six):
-    whole = _released(six)
-    twice = replace(whole.survivors, silos=(VICTIM, *whole.survivors.silos))
-    backwards = replace(whole.survivors, silos=whole.survivors.silos[::-1])
-    for survivors in (twice, backwards):
-        with refused("unknown-silo"):
-            whole.silos[VICTIM].confirm(survivors)
+def test_survivor_whose_numbers_never_came_is_refused(six):
+    """Its share of the noise would be missing."""
+    whole = six.round().until("release", release=["silo-005"])
+    lie = whole.name_survivors(*six.names)
+    for signature in (b"", bytes(64), lie.silos["silo-001"]):
+        forged = replace(lie, silos={**lie.silos, "silo-005": signature})
+        with refused("bad-signature"):
+            whole.silos[VICTIM].confirm(forged)
+
+
+def test_survivor_that_masked_among_others_is_refused(six):
+    """Told of other participants, it shares no mask with those who are to confirm."""
+    whole = six.round().until("share")
+    five = [said for said in whole.known.shares.values() if said.silo_id != "silo-005"]
+    other = whole.fork().agree(five)
+    for name in six.names:
+        told = (other if name == "silo-001" else whole).deliveries()[name]
+        whole.words[name] = whole.silos[name].release(told)
+    with refused("bad-signature"):
+        whole.silos[VICTIM].confirm(whole.name_survivors(*six.names))
 
 
 @pytest.mark.parametrize("field", ["task", "roster", "participants"])

@@ -12,12 +12,21 @@ from message_samples import KINDS, each_kind, messages, samples
 
 from fondaco.shared.chain.canonical import canonical_json
 from fondaco.shared.errors import CodecError
-from fondaco.shared.secagg.keys import commitment, mask_keys_of, share_digest
-from fondaco.shared.secagg.messages import MAX_BYTES, MAX_ENTRIES, MAX_TEXT, Delivery, Hello, Task
+from fondaco.shared.secagg.keys import Secrets, commitment, mask_keys_of, share_digest
+from fondaco.shared.secagg.messages import (
+    MAX_ENTRIES,
+    MAX_TEXT,
+    Delivery,
+    Hello,
+    Roster,
+    Survivors,
+    Task,
+)
 from fondaco.shared.secagg.parcels import Route, pair_key, post_quantum_secret, self_key
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "masked-sum-1.json"
 SAMPLES = samples()
+MAX_BYTES = Delivery.max_bytes
 of_each_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 
 
@@ -33,15 +42,15 @@ def _read_or_refuse(kind, blob):
 
 def golden():
     """Return what the golden file must hold: messages, digests and keys."""
-    task, roster = SAMPLES[Task], SAMPLES[KINDS[2]]
-    seed, secrets = bytes(range(16)), SAMPLES[KINDS[9]]
+    task, roster = SAMPLES[Task], SAMPLES[Roster]
+    seed, secrets = bytes(range(16)), SAMPLES[Secrets]
     route = Route(task=task, roster=roster, sender="silo-000", receiver="silo-001")
     keys = mask_keys_of(seed, hybrid=False)
     hybrid_keys = mask_keys_of(seed, hybrid=True)
     values = {
         "task digest": task.digest,
         "roster digest": roster.digest,
-        "survivors digest": SAMPLES[KINDS[5]].digest,
+        "survivors digest": SAMPLES[Survivors].digest,
         "signed hello": SAMPLES[Hello].signed_bytes(),
         "commitment": commitment(seed),
         "digest of a share": share_digest("mask", "silo-001", seed),

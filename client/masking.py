@@ -110,8 +110,7 @@ class MaskedSums:
             raise
         except RefusalError as error:
             ledger.refuse(*key, error)
-            if error.code == "late":
-                self.forget()
+            self.sweep()
             raise
 
     def masks(self, request: bytes, delivery: bytes, key: Key) -> Masks:
@@ -142,7 +141,7 @@ class MaskedSums:
 
     def forget(self) -> None:
         """Let go of whatever is kept: all of it is sealed under a key that is overwritten."""
-        for path in (self._key, self._key.with_suffix(".part")):
+        for path in (self._key, self._key.with_name(f"{self._key.name}.part")):
             _shred(path)
         self._path.unlink(missing_ok=True)
 
@@ -164,7 +163,7 @@ class MaskedSums:
             raise RefusalError("this round's secrets are gone; try a new attempt", "no-session")
         session = begin(task, self._terms, self._silo_id, self._identity, _now())
         self.forget()
-        write_durably(self._key, secrets.token_bytes(32))
+        _write(self._key, secrets.token_bytes(32))
         self._save(_Kept(session=session))
         return session.hello.to_bytes()
 
@@ -251,7 +250,8 @@ class MaskedSums:
         """Put the session in its file, sealed under a key that lives as long as it does."""
         key, nonce = self._key.read_bytes(), secrets.token_bytes(12)
         sealed = nonce + ChaCha20Poly1305(key).encrypt(nonce, kept.to_bytes(), None)
-        write_durably(self._path, sealed)
+        write = write_durably if kept.session.survivors and not kept.session.wiped else _write
+        write(self._path, sealed)  # a confirmation must not be forgotten, the rest may
 
     @property
     def _key(self) -> Path:
@@ -325,6 +325,15 @@ STEPS: Mapping[str, tuple[Reader, Act]] = {
     "unmask": (_read_certificate, MaskedSums.unmask),
 }
 """Step of a masked sum -> how its request is read and answered."""
+
+
+def _write(path: Path, blob: bytes) -> None:
+    """Write a file for its owner's eyes that is there, whole, unless the power is cut."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.part")
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(blob)
+    partial.replace(path)
 
 
 def _shred(path: Path) -> None:

@@ -30,7 +30,8 @@ class Journal(Message):
     """How far a masked sum has come; empty parts have not been decided yet.
 
     Attributes:
-        aborted: why it was given up before anything was released, "" if it was not.
+        aborted: why it was given up, "" if it was not.
+        blamed: silos whose seeds could not be given back, in this attempt or before.
         dropped: silo -> why it is not in the sum.
         roster: the encoded `Roster`.
         shares: the encoded `Shares` of all participants.
@@ -42,6 +43,7 @@ class Journal(Message):
     max_bytes: ClassVar[int] = 1 << 30
     task: Task
     aborted: str = ""
+    blamed: tuple[str, ...] = ()
     dropped: Mapping[str, str] = field(default_factory=dict)
     roster: bytes = b""
     shares: tuple[bytes, ...] = ()
@@ -80,7 +82,7 @@ class Journals:
             request=sha256(codec.encode(request)),
             expires=int(time.time()) + LIFETIME_S,
         )
-        journal = Journal(task=task)
+        journal = Journal(task=task, blamed=known.blamed if known else ())
         self.save(journal)
         return request, journal
 

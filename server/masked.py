@@ -10,10 +10,13 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fondaco.shared import codec
+from fondaco.shared.chain.canonical import MAX_INT
 from fondaco.shared.errors import CodecError, RefusalError, RoundError
 from fondaco.shared.privacy.events import PrivacyEvent
+from fondaco.shared.privacy.plan import RunPlan
 from fondaco.shared.records import MaskedUpdate, RoundRequest
 from fondaco.shared.secagg import assembly
 from fondaco.shared.secagg.assembly import Agreed
@@ -29,6 +32,7 @@ from fondaco.shared.secagg.messages import (
     Survivors,
     Unmasking,
 )
+from fondaco.shared.secagg.sharing import LostSeedError
 
 from .checkpoint import Dropped, RoundResult
 from .journal import Journal, Journals
@@ -100,20 +104,38 @@ class _MaskedSum:
         survivors = assembly.survivors_of(known, self.journal.survivors)
         if not self.journal.certificate:
             self._certify(survivors)
-        answers = self._answers(survivors)
-        total = self._journals.load_total(self.journal)
+        total = self._unmasked(known, survivors)
         dropped = self.journal.dropped
         lost = sorted({*self._cohort.silos.values()} - {*survivors.silos})
         return RoundResult(
             kind=event.kind,
             round_num=event.round_num,
-            total=assembly.unmasked(total, known, survivors, answers, self._terms),
+            total=total,
             present=tuple(sorted(survivors.silos)),
             dropped=tuple(
                 Dropped(silo, event.round_num, dropped.get(silo, "was not there at the beginning"))
                 for silo in lost
             ),
         )
+
+    def _unmasked(self, known: Agreed, survivors: Survivors) -> NDArray[np.int64]:
+        """Return the sum without its masks.
+
+        Raises:
+            LostSeedError: a silo that fell silent had not shared out its seeds as it should.
+            RoundError: the masks did not cancel.
+        """
+        answers = self._answers(survivors)
+        masked = self._journals.load_total(self.journal)
+        try:
+            total = assembly.unmasked(masked, known, survivors, answers, self._terms)
+        except LostSeedError as error:
+            if len(answers) == len(survivors.silos):  # nobody else can help: not this time
+                self._note(aborted=str(error), blamed=(*self.journal.blamed, error.silo_id))
+            raise
+        if not is_plausible(total, self._coordinator.plan):
+            raise RoundError("the masks did not cancel: the sum is noise of the whole ring")
+        return total
 
     def _agreed(self) -> Agreed:
         """Return who takes part: all who said hello and then agreed to the roster."""
@@ -131,7 +153,7 @@ class _MaskedSum:
         hellos = self._said(
             "hello",
             self._task.to_bytes(),
-            self._cohort.silos.values(),
+            {*self._cohort.silos.values()} - {*self.journal.blamed},
             Hello,
             lambda hello: assembly.check_greeting(hello, self._task, self._terms),
         )
@@ -175,6 +197,8 @@ class _MaskedSum:
             if isinstance(update, MaskedUpdate):
                 try:
                     released = Released.from_bytes(self._coordinator.masking_of(reply))
+                    if released.silo_id != silo:
+                        raise CodecError("vouched for another silo")
                     assembly.check_released(released, known, self._terms)
                     said = released.signature
                 except (CodecError, RefusalError) as error:
@@ -225,10 +249,16 @@ class _MaskedSum:
             check: raises a RefusalError where an answer does not hold.
             enough: after so many answers the rest are not waited for much longer; 0 waits for all.
         """
-        nodes, answers = self._nodes(silos), []
+        nodes = self._nodes(silos)
+        answers: list[M] = []
         told = dict.fromkeys(nodes.values(), blob)
         for node, reply in self._coordinator.ask(
-            f"query.{step}", b"", nodes, step, masking=told, enough=enough
+            f"query.{step}",
+            b"",
+            nodes,
+            step,
+            masking=told,
+            enough=lambda: 0 < enough <= len(answers),
         ):
             silo = nodes[node]
             try:
@@ -259,3 +289,13 @@ class _MaskedSum:
 def _printable(text: str) -> str:
     """Return a foreign text as a journal may hold it."""
     return "".join(c if c.isprintable() else " " for c in text)[:MAX_TEXT]
+
+
+def is_plausible(total: NDArray[np.int64], plan: RunPlan) -> bool:
+    """Return whether half of a sum's numbers are within what the plan's customers could add.
+
+    What was not unmasked is spread over the whole ring.
+    """
+    noise = max(event.silo_stddev_grid for event in plan.releases) * plan.cohort.n_silos
+    most = 8 * int(plan.public.get("declared_users", MAX_INT)) * plan.grid + 10 * noise
+    return bool(np.median(np.abs(total.astype(np.float64))) <= most)

@@ -252,7 +252,7 @@ class Coordinator:
         *,
         calls: Mapping[str, bytes] = NOTHING,
         masking: Mapping[str, bytes] = NOTHING,
-        enough: int = 0,
+        enough: Callable[[], bool] = lambda: False,
     ) -> Iterator[tuple[int, Message | None]]:
         """Yield every node's reply as it comes; None for those silent at the deadline.
 
@@ -263,7 +263,7 @@ class Coordinator:
             stage: its name, for progress.
             calls: silo -> what it is told of ledgers, if not the usual.
             masking: silo -> an encoded message of a masked sum.
-            enough: replies without an error after which a tenth of the time is left; 0 for all.
+            enough: asked after every reply; once it holds, a tenth of the time is left.
         """
         messages = [
             Message(
@@ -281,15 +281,13 @@ class Coordinator:
         waiting = dict(zip(self._grid.push_messages(messages), nodes, strict=True))
         until = time.monotonic() + self._deadline_s
         self._progress(stage, 0, len(nodes))
-        good = 0
         while waiting and time.monotonic() < until:
             heard = len(waiting)
             for reply in self._grid.pull_messages(list(waiting)):
                 node = waiting.pop(reply.metadata.reply_to_message_id, None)
                 if node is not None:
                     yield node, reply
-                    good += not reply.has_error()
-                    if good == enough:
+                    if enough():
                         until = min(until, time.monotonic() + self._deadline_s / 10)
                     self._progress(stage, len(nodes) - len(waiting), len(nodes))
             if len(waiting) == heard:

@@ -288,7 +288,7 @@ class Ledger:
             if sent is None or not sent["masked"]:
                 raise RefusalError(f"{kind} of round {round_num} has no masks", "out-of-order")
             if known is None:
-                self._check_in_force()
+                self._agreed()
                 self._check_open(key)
                 known = self._chain.append({"type": "UNMASK", **self._named(key), **facts})
         if not facts.items() <= known.items():

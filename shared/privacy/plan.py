@@ -30,6 +30,7 @@ MAX_RELEASES = 20_000
 MASKED = "masked-sum"
 MASKED_COHORT = range(3, 1001)
 MAX_SUM = 2**62
+MAX_NAME = 256
 
 Trust = Literal["aggregate", "silo"]
 Mode = Literal["simulation", "deploy"]
@@ -224,6 +225,8 @@ class RunPlan:
         central = PublicKey.from_text(self.coordinator)
         if central.name != COORDINATOR:
             raise ConfigError(f"the coordinator's key is named {central.name}, not {COORDINATOR}")
+        if not all(silo.isprintable() and len(silo) <= MAX_NAME for silo in keys):
+            raise ConfigError(f"a silo's id must be printable and at most {MAX_NAME} long")
         known = {key.raw for key in (*keys.values(), central)}
         if not len(keys) == self.cohort.n_silos == len(known) - 1:
             raise ConfigError(f"the roster needs {self.cohort.n_silos} silos with their own keys")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import RefusalError, RoundError
+from ..errors import RefusalError
 from .checks import (
     Terms,
     agreement,
@@ -20,7 +20,16 @@ from .checks import (
     confirmation,
     released,
 )
-from .keys import SEED, KeyPair, commitment, encapsulate, mask_keys_of, share_digest
+from .keys import (
+    KEY,
+    SEED,
+    KeyPair,
+    commitment,
+    encapsulate,
+    mask_keys_of,
+    secret_digest,
+    share_digest,
+)
 from .masks import add_masks, from_ring
 from .messages import (
     Certificate,
@@ -36,7 +45,7 @@ from .messages import (
     participants_digest,
 )
 from .parcels import Route, pair_key, parcel_size, post_quantum_secret, self_key, unpack_mask_secret
-from .sharing import combine
+from .sharing import LostSeedError, combine
 
 __all__ = [
     "Agreed",
@@ -120,7 +129,9 @@ def check_shares(shares: Shares, task: Task, roster: Roster, terms: Terms) -> No
         if len(parcel) != parcel_size(hybrid=terms.hybrid, upward=shares.silo_id < silo):
             raise RefusalError(f"{shares.silo_id} sent {len(parcel)} bytes to {silo}", "bad-parcel")
     holders = {*terms.holders(roster, shares.silo_id)}
-    if not shares.mask_digests.keys() == shares.self_digests.keys() == holders:
+    digests = [*shares.mask_digests.values(), *shares.self_digests.values()]
+    named = shares.mask_digests.keys() == shares.self_digests.keys() == holders
+    if not named or {len(digest) for digest in digests} != {KEY}:
         raise RefusalError(f"{shares.silo_id} did not publish digests of all shares", "bad-parcel")
 
 
@@ -214,7 +225,7 @@ def unmasked(
         terms: the plan's.
 
     Raises:
-        RoundError: too few answered, or their shares do not fit what was published.
+        LostSeedError: too few answered, or somebody silent had not shared out what it published.
     """
     alive = frozenset(survivors.silos)
     keys = [(_own_key(silo, known, answers, terms), -1) for silo in sorted(alive)]
@@ -261,29 +272,31 @@ def _common_keys(
     for peer in sorted(terms.graph(known.roster)[dropped] & alive):
         low, high = sorted((dropped, peer))
         route = Route(task=known.task, roster=known.roster, sender=low, receiver=high)
-        told_by_peer = answers[peer].pair_secrets.get(dropped) if peer in answers else None
         extra = b""
         if terms.hybrid:
-            extra = told_by_peer or _secret_of_silent(route, dropped, seed, keys, known)
+            told_by_peer = answers[peer].pair_secrets.get(dropped, b"") if peer in answers else b""
+            own = post_quantum_secret(route, seed) if dropped == low else b""
+            extra = _published_secret((told_by_peer, own), route, keys, known)
         key = pair_key(route, keys, peer, known.digest, extra)
         chosen.append((key, 1 if dropped < peer else -1))
     return chosen
 
 
-def _secret_of_silent(
-    route: Route, dropped: str, seed: bytes, keys: KeyPair, known: Agreed
-) -> bytes:
-    """Return the post-quantum secret of a mask between two that are both silent now.
+def _published_secret(told: Iterable[bytes], route: Route, keys: KeyPair, known: Agreed) -> bytes:
+    """Return the secret of a mask that is the published one, whoever tells it.
 
-    It follows from the seed of the lower one, and was sent to the higher one.
+    Raises:
+        LostSeedError: nobody does.
     """
-    if dropped == route.sender:
-        return post_quantum_secret(route, seed)
     parcel = known.shares[route.sender].parcels[route.receiver]
+    for secret in told:
+        if secret_digest(secret) == parcel[-KEY:]:
+            return secret
     try:
         return unpack_mask_secret(route, keys, parcel)
     except RefusalError as error:
-        raise RoundError(f"the sum cannot be unmasked: {error}") from error
+        text = f"the secret of {route.sender} with {route.receiver} is lost"
+        raise LostSeedError(text, route.sender) from error
 
 
 def _sound(label: str, told: Mapping[str, bytes], digests: Mapping[str, bytes]) -> dict[int, bytes]:

@@ -48,7 +48,7 @@ def neighbours(
 
 def share_threshold(cohort: Cohort) -> int:
     """Return how many of a silo's neighbours and itself can give its seeds back."""
-    return cohort.threshold if _is_complete(cohort) else cohort.t_collude + 1
+    return cohort.threshold if _is_complete(cohort) else _colluders(cohort) + 1
 
 
 def degree(cohort: Cohort) -> int:
@@ -64,4 +64,9 @@ def _is_complete(cohort: Cohort) -> bool:
 
 def _gone(cohort: Cohort) -> int:
     """Return how many may be gone for the honest: silent or colluding."""
-    return cohort.n_silos - cohort.n_min + cohort.t_collude
+    return cohort.n_silos - cohort.n_min + _colluders(cohort)
+
+
+def _colluders(cohort: Cohort) -> int:
+    """Return how many the graph withstands: a tenth even where the plan expects fewer."""
+    return max(cohort.t_collude, cohort.n_silos // 10)

@@ -23,11 +23,10 @@ from .messages import DOMAIN, Message, signed
 
 SEED = 16
 KEY = 32
-SIGNATURE = 64
 KEM_KEY, KEM_TEXT, KEM_SEED = 1184, 1088, 64
-TAG = 16
-_NONCE = bytes(12)
-"""Every sealing key is derived for one text only."""
+NONCE, TAG = 12, 16
+SEALED = NONCE + TAG
+"""By how much a sealed text is longer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,21 +131,27 @@ def derive(secret: bytes, label: str, *context: bytes, size: int = KEY) -> bytes
 
 
 def seal(key: bytes, text: bytes) -> bytes:
-    """Return `text` encrypted and authenticated under a key that serves once."""
-    return ChaCha20Poly1305(key).encrypt(_NONCE, text, None)
+    """Return `text` encrypted and authenticated, after a nonce of its own."""
+    nonce = os.urandom(NONCE)
+    return nonce + ChaCha20Poly1305(key).encrypt(nonce, text, None)
 
 
 def unseal(key: bytes, sealed: bytes) -> bytes | None:
     """Return the text, None if it was not sealed under this key."""
     try:
-        return ChaCha20Poly1305(key).decrypt(_NONCE, sealed, None)
-    except InvalidTag:
+        return ChaCha20Poly1305(key).decrypt(sealed[:NONCE], sealed[NONCE:], None)
+    except (InvalidTag, ValueError):
         return None
 
 
 def share_digest(label: str, holder: str, share: bytes) -> bytes:
     """Return what is published of a holder's share."""
     return hashlib.sha256(signed(label, holder.encode(), share)).digest()
+
+
+def secret_digest(secret: bytes) -> bytes:
+    """Return what is published of the secret that goes into a common mask."""
+    return hashlib.sha256(signed("pair secret", secret)).digest()
 
 
 def commitment(self_seed: bytes) -> bytes:

@@ -1,18 +1,31 @@
 """What one silo sends another in secret, and the key of their common mask.
 
 A parcel holds the receiver's shares of the sender's two seeds. With the hybrid it starts with an
-ML-KEM ciphertext, and that of the lower silo ends with a secret for their mask: the sender's
-own, which follows from its mask seed, sealed under the mask keys of both. Whoever gets the
+ML-KEM ciphertext, and that of the lower silo ends with a secret for their mask and its digest: the
+sender's own, which follows from its mask seed, sealed under the mask keys of both. Whoever gets the
 seed of either one back can therefore compute the mask.
 """
 
 from dataclasses import dataclass
 
 from ..errors import RefusalError
-from .keys import KEM_TEXT, KEY, SEED, TAG, KeyPair, Secrets, derive, encapsulate, seal, unseal
+from .keys import (
+    KEM_TEXT,
+    KEY,
+    SEALED,
+    SEED,
+    KeyPair,
+    Secrets,
+    derive,
+    encapsulate,
+    seal,
+    secret_digest,
+    unseal,
+)
 from .messages import Hello, Roster, Task
 
 SHARES = 2 * SEED
+_MASK_PART = KEM_TEXT + KEY + SEALED + KEY
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,13 +72,13 @@ def pack(route: Route, secrets: Secrets, shares: SharePair) -> bytes:
     secret, text = encapsulate(receiver.mask_kem)
     agreed = secrets.mask_keys.exchange(receiver.mask_key) + secret
     key = derive(agreed, "mask parcel", *route.context)
-    return parcel + text + seal(key, post_quantum_secret(route, secrets.mask_seed))
+    own = post_quantum_secret(route, secrets.mask_seed)
+    return parcel + text + seal(key, own) + secret_digest(own)
 
 
 def parcel_size(*, hybrid: bool, upward: bool) -> int:
     """Return the length of a sound parcel [bytes]; upward is from the lower to the higher silo."""
-    shares, secret = SHARES + TAG, KEM_TEXT + KEY + TAG
-    return shares + hybrid * (KEM_TEXT + upward * secret)
+    return SHARES + SEALED + hybrid * (KEM_TEXT + upward * _MASK_PART)
 
 
 def unpack(route: Route, keys: KeyPair, parcel: bytes) -> SharePair | None:
@@ -74,9 +87,9 @@ def unpack(route: Route, keys: KeyPair, parcel: bytes) -> SharePair | None:
     Raises:
         RefusalError: a public key of the sender is not sound.
     """
-    end = (KEM_TEXT if keys.kem else 0) + SHARES + TAG
-    text, sealed = parcel[: end - SHARES - TAG], parcel[end - SHARES - TAG : end]
-    if len(sealed) != SHARES + TAG:
+    start = KEM_TEXT if keys.kem else 0
+    text, sealed = parcel[:start], parcel[start : start + SHARES + SEALED]
+    if len(sealed) != SHARES + SEALED:
         return None
     agreed = keys.exchange(route.hellos[0].share_key) + keys.decapsulate(text)
     told = unseal(derive(agreed, "parcel", *route.context), sealed)
@@ -96,12 +109,12 @@ def unpack_mask_secret(route: Route, keys: KeyPair, parcel: bytes) -> bytes:
     Raises:
         RefusalError: the sender sent nothing sound; without it the masks would not cancel.
     """
-    rest = parcel[KEM_TEXT + SHARES + TAG :]
-    if len(rest) == KEM_TEXT + KEY + TAG:
+    rest = parcel[KEM_TEXT + SHARES + SEALED :]
+    if len(rest) == _MASK_PART:
         sender = route.hellos[0].mask_key
         agreed = keys.exchange(sender) + keys.decapsulate(rest[:KEM_TEXT])
-        told = unseal(derive(agreed, "mask parcel", *route.context), rest[KEM_TEXT:])
-        if told is not None:
+        told = unseal(derive(agreed, "mask parcel", *route.context), rest[KEM_TEXT:-KEY])
+        if told is not None and secret_digest(told) == rest[-KEY:]:
             return told
     raise RefusalError(f"{route.sender} sent no sound secret for a common mask", "bad-parcel")
 

@@ -8,6 +8,18 @@ from Crypto.Protocol.SecretSharing import Shamir
 from ..errors import RoundError
 
 
+class LostSeedError(RoundError):
+    """A seed that nobody can give back.
+
+    Attributes:
+        silo_id: who shared it out, and then fell silent.
+    """
+
+    def __init__(self, text: str, silo_id: str) -> None:
+        super().__init__(text)
+        self.silo_id = silo_id
+
+
 def split(secret: bytes, threshold: int, n_holders: int) -> list[bytes]:
     """Return a share for each of `n_holders`; any `threshold` of them give the secret back.
 
@@ -25,15 +37,16 @@ def combine(
         shares: holder's place, from 0 -> its share; wrong ones are left out already.
         threshold: shares needed.
         fits: whether a secret is the right one.
-        whose: for the error.
+        whose: silo id.
 
     Raises:
-        RoundError: there are too few shares, or their owner shared out something else.
+        LostSeedError: there are too few shares, or their owner shared out something else.
     """
     if len(shares) < threshold:
-        raise RoundError(f"{len(shares)} shares of {whose} came, {threshold} are needed")
+        text = f"{len(shares)} sound shares of {whose} came, {threshold} are needed"
+        raise LostSeedError(text, whose)
     group = [(place + 1, share) for place, share in islice(sorted(shares.items()), threshold)]
     secret = Shamir.combine(group, ssss=False)
     if not fits(secret):
-        raise RoundError(f"the shares of {whose} do not fit what it published")
+        raise LostSeedError(f"the shares of {whose} do not fit what it published", whose)
     return secret

@@ -62,6 +62,7 @@ def federate(prepared: Prepared, noise_seed: int) -> Outcome:
                 catalogue,
                 SiloHome(workspace.folder, silo.silo_id),
                 noise_seed,
+                keep_open=True,
                 identity=Identity.seeded(seed, key_name(silo.silo_id)),
             )
             for silo in prepared.silos
@@ -75,7 +76,11 @@ def federate(prepared: Prepared, noise_seed: int) -> Outcome:
             identity=Identity.seeded(seed, COORDINATOR),
         )
         app = client_app.make_app(lambda context: agents[int(context.node_config["partition-id"])])
-        return run_job(InProcessGrid(app, len(agents)), job)
+        try:
+            return run_job(InProcessGrid(app, len(agents)), job)
+        finally:
+            for agent in agents:
+                agent.close()
 
 
 def published_quality(prepared: Prepared, model: GlobalModel) -> dict[str, float]:

@@ -104,6 +104,7 @@ class SiloAgent:
         self._shapes = Shapes.of_plan(plan)
         masked_sums = MaskedSums(home.session, plan, dataset.silo_id, self._identity)
         self._masked = masked_sums if plan.secure_aggregation == MASKED else None
+        masked_sums.sweep()
 
     @property
     def silo_id(self) -> str:

@@ -178,9 +178,7 @@ class MaskedSumMachine(RuleBasedStateMachine):
         other = data.draw(st.sampled_from(others))
         twisted = TWISTS[stage](self.federation, request, other, data) if stage in TWISTS else None
         if twisted is not None and twisted != request:
-            with suppress(RefusalError):
-                self._ask(name, stage, attempt.task, twisted)
-                self.tally["lies answered"] += 1
+            self._tell(name, stage, attempt.task, twisted)
 
     def _requests(self, attempt, stage):
         if stage == "hello":
@@ -249,7 +247,9 @@ class MaskedSumMachine(RuleBasedStateMachine):
     # Lies
 
     def _lie(self, data, stage, task, request):
-        name = data.draw(st.sampled_from(self.names))
+        self._tell(data.draw(st.sampled_from(self.names)), stage, task, request)
+
+    def _tell(self, name, stage, task, request):
         try:
             self._ask(name, stage, task, request)
             self.tally["lies answered"] += 1

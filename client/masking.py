@@ -86,6 +86,7 @@ class MaskedSums:
         self._plan = plan
         self._silo_id = silo_id
         self._identity = identity
+        self._last: tuple[tuple[bytes, bytes], _Kept] | None = None
 
     def answer(self, step: str, blob: bytes, ledger: Ledger) -> bytes:
         """Return the answer to one step; the same request again gets the same bytes.
@@ -144,6 +145,7 @@ class MaskedSums:
         for path in (self._key, self._key.with_name(f"{self._key.name}.part")):
             _shred(path)
         self._path.unlink(missing_ok=True)
+        self._last = None
 
     def sweep(self) -> None:
         """Let go of a session whose time is over."""
@@ -241,10 +243,13 @@ class MaskedSums:
     def _load(self) -> _Kept | None:
         """Return what is kept; None if it is nothing, or its key is gone."""
         try:
-            key, sealed = self._key.read_bytes(), self._path.read_bytes()
-            return _Kept.from_bytes(ChaCha20Poly1305(key).decrypt(sealed[:12], sealed[12:], None))
-        except (FileNotFoundError, ValueError, InvalidTag, CodecError):
+            sealed = self._key.read_bytes(), self._path.read_bytes()
+        except FileNotFoundError:
             return None
+        if self._last is None or self._last[0] != sealed:
+            kept = _unsealed(*sealed)
+            self._last = (sealed, kept) if kept else None
+        return self._last and self._last[1]
 
     def _save(self, kept: _Kept) -> None:
         """Put the session in its file, sealed under a key that lives as long as it does."""
@@ -252,6 +257,7 @@ class MaskedSums:
         sealed = nonce + ChaCha20Poly1305(key).encrypt(nonce, kept.to_bytes(), None)
         write = write_durably if kept.session.survivors and not kept.session.wiped else _write
         write(self._path, sealed)  # a confirmation must not be forgotten, the rest may
+        self._last = (key, sealed), kept
 
     @property
     def _key(self) -> Path:
@@ -294,6 +300,14 @@ def sent(ledger: Ledger, plan: RunPlan, key: Key) -> bool:
     wanted = (plan.digest, *key)
     names = ("plan_digest", "kind", "round_num", "attempt")
     return any(tuple(r[n] for n in names) == wanted for r in ledger.chain.of_type("RELEASE"))
+
+
+def _unsealed(key: bytes, sealed: bytes) -> _Kept | None:
+    """Return a session as it was kept, None if it was cut off."""
+    try:
+        return _Kept.from_bytes(ChaCha20Poly1305(key).decrypt(sealed[:12], sealed[12:], None))
+    except (ValueError, InvalidTag, CodecError):
+        return None
 
 
 def _read_task(blob: bytes) -> tuple[Task, Message]:

@@ -18,8 +18,8 @@ from fondaco.shared.provenance import code_digest
 
 from .plan_config import PlanConfig
 
-SHORT_GRID = 2**16
-"""Grid units of sums that are added modulo 2^32."""
+COARSEST_GRID = 2**16
+"""Grid units of sums that are added modulo 2^32: fewer would be felt (README, "Decisions")."""
 
 
 def make_plan(config: PlanConfig, catalogue: Catalogue) -> RunPlan:
@@ -41,8 +41,8 @@ def make_plan(config: PlanConfig, catalogue: Catalogue) -> RunPlan:
     statistics = (_continued_statistics if earlier else _statistics)(config, sizes, terms)
     hidden = _secure_aggregation(config, cohort)
     grid, ring_bits, releases = GRID, 64, _calibrated(config, cohort, statistics, charged)
-    if hidden == MASKED and _fits_short_ring(config, cohort, releases):
-        grid, ring_bits = SHORT_GRID, 32
+    if hidden == MASKED and (short := _short_grid(config, cohort, releases)):
+        grid, ring_bits = short, 32
         releases = _calibrated(config, cohort, statistics, charged, grid=grid)
     order, budget = filter_budget(releases, privacy.target_delta)
     return RunPlan(
@@ -120,11 +120,15 @@ def _secure_aggregation(config: PlanConfig, cohort: Cohort) -> str:
     return "simulated"
 
 
-def _fits_short_ring(config: PlanConfig, cohort: Cohort, releases: Sequence[PrivacyEvent]) -> bool:
-    """Return whether 32 bits hold the sums even of a silo that has all declared customers."""
-    shrink = GRID // SHORT_GRID
-    tail = max(10 * event.silo_stddev_grid for event in releases) // shrink + 10
-    return config.declared_users * SHORT_GRID + tail < 2**31 // cohort.n_silos
+def _short_grid(config: PlanConfig, cohort: Cohort, releases: Sequence[PrivacyEvent]) -> int:
+    """Return the finest grid at which 32 bits hold a silo's sum, 0 if none is fine enough.
+
+    They must hold it even if all declared customers are that one silo's.
+    """
+    noise = max(10 * event.silo_stddev_grid for event in releases) / GRID
+    most = 2**31 / cohort.n_silos / (config.declared_users + noise + 1)
+    grid = min(GRID, 2 ** int(math.log2(most)))
+    return grid if grid >= COARSEST_GRID else 0
 
 
 def model_terms(name: str, own: Terms, trust: Trust) -> Terms:

@@ -6,7 +6,16 @@ from curious_coordinator import Curious, refused
 from masked_federation import Federation
 
 from fondaco.shared.secagg import assembly
-from fondaco.shared.secagg.keys import KEM_TEXT, KEY, TAG, Secrets, derive, encapsulate, seal
+from fondaco.shared.secagg.keys import (
+    KEM_TEXT,
+    KEY,
+    SEALED,
+    Secrets,
+    derive,
+    encapsulate,
+    seal,
+    secret_digest,
+)
 from fondaco.shared.secagg.messages import Delivery
 from fondaco.shared.secagg.parcels import SHARES, Route
 
@@ -171,7 +180,10 @@ def _with_own_secret(whole, sender, receiver, parcel):
     own = Secrets.fresh(hybrid=True).mask_keys.exchange(whole.roster.by_silo[receiver].mask_key)
     for agreed in (secret, own + secret):
         sealed = seal(derive(agreed, "mask parcel", *route.context), bytes(KEY))
-        yield parcel[: KEM_TEXT + SHARES + TAG] + text + sealed
+        forged = parcel[: KEM_TEXT + SHARES + SEALED] + text + sealed
+        forged += secret_digest(bytes(KEY))
+        assert len(forged) == len(parcel)
+        yield forged
 
 
 def test_coordinator_cannot_put_in_its_own_post_quantum_secret():

@@ -289,7 +289,7 @@ def test_too_few_answers_unmask_nothing(six):
     whole = six.round().until("unmask", release=["silo-005"], unmask=[VICTIM])
     curious = _sees_all(whole).told(*whole.answers.values())
     assert curious.learns() == []
-    with pytest.raises(RoundError, match="4 shares of silo-000 came, 5 are needed"):
+    with pytest.raises(RoundError, match="4 sound shares of silo-000 came, 5 are needed"):
         whole.total()
 
 

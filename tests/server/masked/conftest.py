@@ -17,12 +17,12 @@ pytest.register_assert_rewrite("masked_world")
 
 @pytest.fixture(scope="session")
 def make_masked_plan(make_plan, make_masked):
-    """Return a function: silos, how many must remain, changes of the plan -> a masked plan."""
+    """Return a function: silos, how many must remain, numbers in the first sum, ... -> plan."""
 
     @lru_cache(maxsize=32)
-    def make(n_silos, n_min, **changes):
+    def make(n_silos, n_min, dim=5, **changes):
         cohort = Cohort(n_silos=n_silos, n_min=n_min, t_collude=1)
-        plan = make_plan(n_silos=n_silos)
+        plan = make_plan([("popularity", 1, dim), ("gram", 9, 10)], n_silos=n_silos)
         releases = tuple(
             replace(event, silo_stddev_grid=cohort.silo_stddev(event.stddev_grid, "aggregate"))
             for event in plan.releases

@@ -42,8 +42,6 @@ def _handler(connect: Connect, act: Act) -> Callable[[Message, Context], Message
             parts = codec.from_message(message.content)
             agent, call = connect(context), Call.from_bytes(parts.ledger)
             said = act(agent, parts, call)
-            if not said.ledger:
-                said = said._replace(ledger=agent.testify(call).to_bytes())
         except Exception as error:
             # Flower sends exception texts to the server: say only what is public.
             raise SiloError(public_reason(error)) from None
@@ -53,8 +51,8 @@ def _handler(connect: Connect, act: Act) -> Callable[[Message, Context], Message
 
 
 def _status(agent: SiloAgent, parts: Parts, call: Call) -> Parts:
-    del call
-    return Parts(record=agent.status(), masking=agent.present(parts.masking))
+    status, presence = agent.status(), agent.present(parts.masking)
+    return Parts(record=status, ledger=_testimony(agent, call), masking=presence)
 
 
 def _cosign(agent: SiloAgent, parts: Parts, call: Call) -> Parts:
@@ -63,18 +61,25 @@ def _cosign(agent: SiloAgent, parts: Parts, call: Call) -> Parts:
 
 
 def _step(step: str, agent: SiloAgent, parts: Parts, call: Call) -> Parts:
-    return Parts(masking=agent.answer(step, parts.masking, call.note))
+    answer = agent.answer(step, parts.masking, call.note)
+    # The other steps write nothing down unless they refuse.
+    ledger = _testimony(agent, call) if step == "unmask" else b""
+    return Parts(ledger=ledger, masking=answer)
 
 
 def _release(agent: SiloAgent, parts: Parts, call: Call) -> Parts:
     released = agent.run_round(parts.record, call.note, parts.masking)
-    return Parts(record=released, masking=agent.vouch(released))
+    word = agent.vouch(released)
+    return Parts(record=released, ledger=_testimony(agent, call), masking=word)
 
 
 def _receive(agent: SiloAgent, parts: Parts, call: Call) -> Parts:
-    del call
     agent.receive(parts.record)
-    return Parts(record=agent.status())
+    return Parts(record=agent.status(), ledger=_testimony(agent, call))
+
+
+def _testimony(agent: SiloAgent, call: Call) -> bytes:
+    return agent.testify(call).to_bytes()
 
 
 def public_reason(error: Exception) -> str:

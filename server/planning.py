@@ -18,7 +18,7 @@ from fondaco.shared.provenance import code_digest
 
 from .plan_config import PlanConfig
 
-COARSEST_GRID = 2**16
+COARSEST_GRID = 2**15
 """Grid units of sums that are added modulo 2^32: fewer would be felt (README, "Decisions")."""
 
 

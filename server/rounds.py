@@ -316,12 +316,14 @@ class Coordinator:
         return codec.from_message(reply.content).masking
 
     def hear(self, silo_id: str, reply: Message | None) -> None:
-        """Take in what a silo said of its ledger.
+        """Take in what a silo said of its ledger, if it did.
 
         Raises:
             CodecError: it cannot be right.
         """
-        if reply is not None and not reply.has_error() and (why := self._hear(silo_id, reply)):
+        if reply is None or reply.has_error() or not _about_ledgers(reply):
+            return
+        if why := self._hear(silo_id, reply):
             raise CodecError(why)
 
     def heard_all(self) -> None:

@@ -2,12 +2,15 @@
 
 from fondaco.client import agent as agent_module
 from fondaco.client import forgetting as forgetting_module
+from fondaco.client import masking as masking_module
 from fondaco.client import owner as owner_module
 from fondaco.client import testimony as testimony_module
 from fondaco.client.agent import SiloAgent
 from fondaco.client.erasure import Erasures
+from fondaco.client.masking import MaskedSums
 from fondaco.server import app as server_app
 from fondaco.server.checkpoint import Checkpoints
+from fondaco.server.journal import Journals
 from fondaco.server.witness import WitnessBook
 from fondaco.shared.chain import store as store_module
 from fondaco.shared.chain.store import Chain
@@ -42,6 +45,29 @@ COORDINATOR_LABELS = {
     "before the model is kept": (server_app, "save_global_model", "before"),
 }
 
+MASKED_LABELS = {
+    "before a session is kept": (MaskedSums, "_save", "before"),
+    "after a session is kept": (MaskedSums, "_save", "after"),
+    "before a session is forgotten": (MaskedSums, "forget", "before"),
+    "after a session is forgotten": (MaskedSums, "forget", "after"),
+    "before a key is overwritten": (masking_module, "_shred", "before"),
+    "after a key is overwritten": (masking_module, "_shred", "after"),
+    "before masks are made": (MaskedSums, "masks", "before"),
+    "after masks are made": (MaskedSums, "masks", "after"),
+    "after the masks are on": (agent_module, "masked", "after"),
+    "before the unmasking is recorded": (Ledger, "record_unmask", "before"),
+    "after the unmasking is recorded": (Ledger, "record_unmask", "after"),
+    "before a step's reply": (MaskedSums, "answer", "before"),
+    "after a step's reply": (MaskedSums, "answer", "after"),
+    "before a release is vouched for": (SiloAgent, "vouch", "before"),
+    "before the journal is kept": (Journals, "save", "before"),
+    "after the journal is kept": (Journals, "save", "after"),
+    "before the total is kept": (Journals, "save_total", "before"),
+    "after the total is kept": (Journals, "save_total", "after"),
+    "before the total is read": (Journals, "load_total", "before"),
+    "before the journal is removed": (Journals, "remove", "before"),
+    "after the journal is removed": (Journals, "remove", "after"),
+}
 APPROVING = {
     "before the record": (Chain, "_keep", "before"),
     "inside of the transaction": (Chain, "_keep", "after"),

@@ -38,10 +38,11 @@ def make_silo(silo_id, n_users=3):
 
 
 class World:
-    """Three silos and a coordinator in one folder, run in processes that are killed."""
+    """Silos and a coordinator in one folder, run in processes that are killed."""
 
     def __init__(self, plan, catalogue, folder, children):
         self.plan, self.catalogue, self.folder = plan, catalogue, folder
+        self.silos = list(plan.roster)
         self._children = children
         folder.mkdir(parents=True, exist_ok=True)
         self.outside = folder / "outside"
@@ -72,9 +73,10 @@ class World:
             return said
 
         SiloAgent.run_round, SiloAgent.testify = run_round, reply
-        agents = [self.agent(silo) for silo in SILOS]
+        agents = [self.agent(silo) for silo in self.silos]
         grid = InProcessGrid(
-            make_app(lambda context: agents[int(context.node_config["partition-id"])]), len(SILOS)
+            make_app(lambda context: agents[int(context.node_config["partition-id"])]),
+            len(self.silos),
         )
         job = Job(
             plan=self.plan,
@@ -101,7 +103,7 @@ class World:
         lines = self.outside.read_text().splitlines() if self.outside.is_file() else []
         seen = {tuple(line.split()) for line in lines}
         known = set()
-        for silo in SILOS:
+        for silo in self.silos:
             if not is_begun(SiloHome(self.folder, silo).ledger):
                 continue
             with self.ledger(silo) as ledger:

@@ -123,14 +123,15 @@ def check_shares(shares: Shares, task: Task, roster: Roster, terms: Terms) -> No
         raise RefusalError(f"{shares.silo_id} agreed to another roster", "other-roster")
     message = agreement(task, roster.digest, shares.silo_id)
     terms.require_signed(shares.silo_id, shares.signature, message)
-    if set(shares.parcels) != terms.graph(roster)[shares.silo_id]:
-        raise RefusalError(f"{shares.silo_id} did not share with all neighbours", "bad-parcel")
+    me, holders = shares.silo_id, terms.holders(roster)[shares.silo_id]
+    if shares.parcels.keys() != terms.receivers(roster, me):
+        raise RefusalError(f"{me} did not share with all it should", "bad-parcel")
     for silo, parcel in shares.parcels.items():
-        if len(parcel) != parcel_size(hybrid=terms.hybrid, upward=shares.silo_id < silo):
-            raise RefusalError(f"{shares.silo_id} sent {len(parcel)} bytes to {silo}", "bad-parcel")
-    holders = {*terms.holders(roster, shares.silo_id)}
+        size = parcel_size(hybrid=terms.hybrid, upward=me < silo, holds=silo in holders)
+        if len(parcel) != size:
+            raise RefusalError(f"{me} sent {len(parcel)} bytes to {silo}, not {size}", "bad-parcel")
     digests = [*shares.mask_digests.values(), *shares.self_digests.values()]
-    named = shares.mask_digests.keys() == shares.self_digests.keys() == holders
+    named = shares.mask_digests.keys() == shares.self_digests.keys() == {*holders, me}
     if not named or {len(digest) for digest in digests} != {KEY}:
         raise RefusalError(f"{shares.silo_id} did not publish digests of all shares", "bad-parcel")
 
@@ -269,7 +270,7 @@ def _common_keys(
     seed = combine(shares, terms.share_threshold, fits, dropped)
     keys = mask_keys_of(seed, hybrid=terms.hybrid)
     chosen = []
-    for peer in sorted(terms.graph(known.roster)[dropped] & alive):
+    for peer in sorted(terms.neighbours(known.roster)[dropped] & alive):
         low, high = sorted((dropped, peer))
         route = Route(task=known.task, roster=known.roster, sender=low, receiver=high)
         extra = b""

@@ -10,7 +10,7 @@ from functools import cached_property, lru_cache
 from ..chain.keys import PublicKey
 from ..errors import RefusalError
 from ..privacy.plan import Cohort, RunPlan
-from .graph import neighbours, share_threshold
+from .graph import holders, neighbours, share_threshold
 from .keys import KEM_KEY, KEY, verified
 from .messages import (
     Certificate,
@@ -68,13 +68,18 @@ class Terms:
         """Shares that give a seed back."""
         return share_threshold(self.cohort)
 
-    def graph(self, roster: Roster) -> Mapping[str, frozenset[str]]:
-        """Return everybody's neighbours."""
+    def neighbours(self, roster: Roster) -> Mapping[str, frozenset[str]]:
+        """Return with whom everybody shares masks."""
         return neighbours(tuple(roster.by_silo), self.cohort, roster.digest)
 
-    def holders(self, roster: Roster, silo_id: str) -> tuple[str, ...]:
-        """Return who holds shares of a silo's seeds, in the order of their places."""
-        return tuple(sorted({*self.graph(roster)[silo_id], silo_id}))
+    def holders(self, roster: Roster) -> Mapping[str, frozenset[str]]:
+        """Return who holds shares of everybody's seeds, beside itself."""
+        return holders(tuple(roster.by_silo), self.cohort, roster.digest)
+
+    def receivers(self, roster: Roster, silo_id: str) -> frozenset[str]:
+        """Return to whom a silo sends a parcel: who holds its seeds or needs a secret of it."""
+        higher = {s for s in self.neighbours(roster)[silo_id] if s > silo_id}
+        return self.holders(roster)[silo_id] | (higher if self.hybrid else set())
 
     def require_signed(self, silo_id: str, signature: bytes, message: bytes) -> None:
         """Refuse what the pinned identity of `silo_id` has not signed.

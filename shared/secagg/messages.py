@@ -31,7 +31,7 @@ class Message:
 
     def to_bytes(self) -> bytes:
         """Return the message's one spelling."""
-        return canonical_json(_plain(self)).encode()
+        return _spelled(_plain(self))
 
     @classmethod
     def from_bytes(cls, blob: bytes) -> Self:
@@ -104,7 +104,7 @@ class Hello(Message):
         """Return what the signature is over."""
         raw = _plain(self)
         del raw["signature"]
-        return signed("hello", canonical_json(raw).encode())
+        return signed("hello", _spelled(raw))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,14 +251,22 @@ def read_roster(blob: bytes) -> Roster:
     return Roster.from_bytes(blob)
 
 
+def _spelled(raw: Mapping[str, Any]) -> bytes:
+    """Return canonical JSON (RFC 8785); where all is ASCII, Python's order of keys is its order."""
+    text = json.dumps(raw, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return (text if text.isascii() else canonical_json(raw)).encode()
+
+
 def _plain(value: Any) -> Any:  # noqa: ANN401  (whatever JSON can say)
-    if isinstance(value, Message):
-        return {name: _plain(getattr(value, name)) for name in _hints(type(value))}  # type: ignore[arg-type]
-    if isinstance(value, Mapping):
-        return {name: _plain(part) for name, part in value.items()}
+    if isinstance(value, str | int):
+        return value
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
     if isinstance(value, tuple):
         return [_plain(part) for part in value]
-    return base64.b64encode(value).decode() if isinstance(value, bytes) else value
+    if isinstance(value, Message):
+        return {name: _plain(getattr(value, name)) for name in _hints(type(value))}  # type: ignore[arg-type]
+    return {name: _plain(part) for name, part in value.items()}
 
 
 @lru_cache(maxsize=32)

@@ -1,6 +1,6 @@
 """What one silo sends another in secret, and the key of their common mask.
 
-A parcel holds the receiver's shares of the sender's two seeds. With the hybrid it starts with an
+A parcel holds a holder's shares of the sender's two seeds. With the hybrid it starts with an
 ML-KEM ciphertext, and that of the lower silo ends with a secret for their mask and its digest: the
 sender's own, which follows from its mask seed, sealed under the mask keys of both. Whoever gets the
 seed of either one back can therefore compute the mask.
@@ -56,17 +56,23 @@ class SharePair:
     self_share: bytes
 
 
-def pack(route: Route, secrets: Secrets, shares: SharePair) -> bytes:
+def pack(route: Route, secrets: Secrets, shares: SharePair | None) -> bytes:
     """Return a parcel of the sender, who drew `secrets`.
+
+    Args:
+        route: from whom to whom.
+        secrets: the sender's.
+        shares: None for a receiver that holds none.
 
     Raises:
         RefusalError: a public key of the receiver is not sound.
     """
-    receiver = route.hellos[1]
-    secret, text = encapsulate(receiver.share_kem)
-    agreed = secrets.share_keys.exchange(receiver.share_key) + secret
-    key = derive(agreed, "parcel", *route.context)
-    parcel = text + seal(key, shares.mask_share + shares.self_share)
+    receiver, parcel = route.hellos[1], b""
+    if shares is not None:
+        secret, parcel = encapsulate(receiver.share_kem)
+        agreed = secrets.share_keys.exchange(receiver.share_key) + secret
+        key = derive(agreed, "parcel", *route.context)
+        parcel += seal(key, shares.mask_share + shares.self_share)
     if not receiver.mask_kem or route.sender > route.receiver:
         return parcel
     secret, text = encapsulate(receiver.mask_kem)
@@ -76,9 +82,16 @@ def pack(route: Route, secrets: Secrets, shares: SharePair) -> bytes:
     return parcel + text + seal(key, own) + secret_digest(own)
 
 
-def parcel_size(*, hybrid: bool, upward: bool) -> int:
-    """Return the length of a sound parcel [bytes]; upward is from the lower to the higher silo."""
-    return SHARES + SEALED + hybrid * (KEM_TEXT + upward * _MASK_PART)
+def parcel_size(*, hybrid: bool, upward: bool, holds: bool) -> int:
+    """Return the length of a sound parcel [bytes].
+
+    Args:
+        hybrid: whether ML-KEM stands beside X25519.
+        upward: whether it goes from the lower to the higher silo.
+        holds: whether the receiver holds shares.
+    """
+    shares = hybrid * KEM_TEXT + SHARES + SEALED
+    return holds * shares + (hybrid and upward) * _MASK_PART
 
 
 def unpack(route: Route, keys: KeyPair, parcel: bytes) -> SharePair | None:
@@ -109,7 +122,7 @@ def unpack_mask_secret(route: Route, keys: KeyPair, parcel: bytes) -> bytes:
     Raises:
         RefusalError: the sender sent nothing sound; without it the masks would not cancel.
     """
-    rest = parcel[KEM_TEXT + SHARES + SEALED :]
+    rest = parcel[-_MASK_PART:]
     if len(rest) == _MASK_PART:
         sender = route.hellos[0].mask_key
         agreed = keys.exchange(sender) + keys.decapsulate(rest[:KEM_TEXT])

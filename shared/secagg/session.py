@@ -148,8 +148,8 @@ def share(
     roster = checked_roster(blob, session.task, terms)
     if roster.by_silo.get(session.silo_id) != session.hello:
         raise RefusalError("the roster has other keys for this silo", "other-roster")
-    secrets, holders = session.secrets, terms.holders(roster, session.silo_id)
-    threshold = terms.share_threshold
+    me, secrets, threshold = session.silo_id, session.secrets, terms.share_threshold
+    holders = sorted({*terms.holders(roster)[me], me})
     of_mask, of_self = (
         split(seed, threshold, len(holders)) for seed in (secrets.mask_seed, secrets.self_seed)
     )
@@ -158,9 +158,8 @@ def share(
         for silo, mask, own in zip(holders, of_mask, of_self, strict=True)
     }
     parcels = {
-        silo: pack(_route(session, roster, silo), secrets, shares[silo])
-        for silo in holders
-        if silo != session.silo_id
+        silo: pack(_route(session, roster, silo), secrets, shares.get(silo))
+        for silo in terms.receivers(roster, me)
     }
     signature = identity.sign(agreement(session.task, roster.digest, session.silo_id))
     said = Shares(
@@ -190,17 +189,19 @@ def deliver(session: Session, delivery: Delivery, terms: Terms, now: int) -> tup
         raise RefusalError("this silo is not among the participants", "not-a-survivor")
     if session.participants not in ((), participants):
         raise RefusalError("there were other participants before", "other-roster")
+    session = replace(session, participants=participants)
     keys, told, pair_secrets = session.secrets, {}, {}
-    for silo in _peers(session, roster, participants, terms):
+    holds, peers = terms.holders(roster)[session.silo_id], _peers(session, roster, terms)
+    for silo in set(participants) - {session.silo_id}:
         route = _route(session, roster, silo, back=True)
         parcel = delivery.parcels.get(silo, b"")
-        told[silo] = unpack(route, keys.share_keys, parcel)
-        if terms.hybrid and silo < session.silo_id:
+        if silo in holds:
+            told[silo] = unpack(route, keys.share_keys, parcel)
+        if terms.hybrid and silo in peers and silo < session.silo_id:
             pair_secrets[silo] = unpack_mask_secret(route, keys.mask_keys, parcel)
     sound = {silo: shares for silo, shares in told.items() if shares}
     session = replace(
         session,
-        participants=participants,
         mask_shares={silo: shares.mask_share for silo, shares in sound.items()},
         self_shares={silo: shares.self_share for silo, shares in sound.items()},
         pair_secrets=pair_secrets,
@@ -280,10 +281,10 @@ def _route(session: Session, roster: Roster, other: str, *, back: bool = False) 
     return Route(task=session.task, roster=roster, sender=sender, receiver=receiver)
 
 
-def _peers(
-    session: Session, roster: Roster, participants: tuple[str, ...], terms: Terms
-) -> list[str]:
-    return sorted(terms.graph(roster)[session.silo_id] & frozenset(participants))
+def _peers(session: Session, roster: Roster, terms: Terms) -> list[str]:
+    """Return the participants with whom this silo shares masks."""
+    near = terms.neighbours(roster)[session.silo_id]
+    return sorted(near & frozenset(session.participants))
 
 
 def _told_secrets(
@@ -293,7 +294,7 @@ def _told_secrets(
     if not terms.hybrid:
         return {}
     told = {silo: part for silo, part in session.pair_secrets.items() if silo not in alive}
-    for silo in _peers(session, roster, session.participants, terms):
+    for silo in _peers(session, roster, terms):
         if silo not in alive and session.silo_id < silo:
             route = _route(session, roster, silo)
             told[silo] = post_quantum_secret(route, session.secrets.mask_seed)
@@ -306,7 +307,7 @@ def _masks(session: Session, roster: Roster, terms: Terms) -> Masks:
     digest = participants_digest(roster.digest, session.participants)
     own = self_key(task, roster.digest, me, secrets.self_seed, digest)
     chosen = [(own, 1)]
-    for peer in _peers(session, roster, session.participants, terms):
+    for peer in _peers(session, roster, terms):
         route = _route(session, roster, peer, back=peer < me)
         extra = session.pair_secrets.get(peer, b"")
         if terms.hybrid and me < peer:

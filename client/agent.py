@@ -20,7 +20,7 @@ from fondaco.shared.privacy.clipping import ClippedSum
 from fondaco.shared.privacy.contribution import Histories, bound_contributions
 from fondaco.shared.privacy.ledger import Debit, Ledger
 from fondaco.shared.privacy.noise import NoiseStream, Sample
-from fondaco.shared.privacy.plan import MASKED, RunPlan
+from fondaco.shared.privacy.plan import RunPlan
 from fondaco.shared.privacy.release import release, release_steps
 from fondaco.shared.privacy.witnessed import check_newest
 from fondaco.shared.provenance import code_digest
@@ -102,9 +102,8 @@ class SiloAgent:
         self._home = home
         self._seed = seed
         self._shapes = Shapes.of_plan(plan)
-        masked_sums = MaskedSums(home.session, plan, dataset.silo_id, self._identity)
-        self._masked = masked_sums if plan.secure_aggregation == MASKED else None
-        masked_sums.sweep()
+        self._masked = MaskedSums(home.session, plan, dataset.silo_id, self._identity)
+        self._masked.sweep()
 
     @property
     def silo_id(self) -> str:
@@ -123,8 +122,7 @@ class SiloAgent:
         """Return an encoded `SiloStatus`; opens the ledger, creating it on first contact."""
         with self._home.alone(), self._ledger() as ledger:
             head = ledger.chain.head
-            if self._masked:
-                self._masked.sweep()
+            self._masked.sweep()
         return codec.encode(
             SiloStatus(
                 silo_id=self.silo_id,
@@ -181,7 +179,7 @@ class SiloAgent:
 
         Empty where nothing is masked.
         """
-        if self._masked is None:
+        if not self._masked.needed:
             return b""
         update = codec.decode(released, MaskedUpdate, self._shapes)
         return signed_release(update, self._identity).to_bytes()
@@ -203,8 +201,6 @@ class SiloAgent:
             RefusalError: the plan masks nothing, or the request is not allowed; the ledger says
                 so.
         """
-        if self._masked is None:
-            raise RefusalError("this plan masks nothing", "unmasked")
         with self._home.alone(), self._ledger() as ledger:
             check_newest(ledger.chain, witnessed)
             self._home.check_mark(ledger.chain.head.size)
@@ -248,8 +244,7 @@ class SiloAgent:
         if last:
             for path in self._home.sent.glob("*.bin"):
                 path.unlink(missing_ok=True)
-            if self._masked:
-                self._masked.forget()
+            self._masked.forget()
 
     def _task(self, request: RoundRequest) -> Task:
         needed = request.kind in needs_model(self.plan)
@@ -340,9 +335,9 @@ class SiloAgent:
         Raises:
             RefusalError: it is asked for a sum without masks, or the other way round.
         """
-        if bool(delivery) != (self._masked is not None):
+        if bool(delivery) != self._masked.needed:
             raise RefusalError("the plan and the request differ about masks", "unmasked")
-        return self._masked.masks(blob, delivery, key) if self._masked else None
+        return self._masked.masks(blob, delivery, key) if delivery else None
 
     def _release_once(
         self, request: RoundRequest, debit: Debit, ledger: Ledger, masks: Masks | None

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from fondaco.shared.chain.keys import Identity
 from fondaco.shared.errors import CodecError, RefusalError
 from fondaco.shared.privacy.ledger import Ledger
-from fondaco.shared.privacy.plan import RunPlan
+from fondaco.shared.privacy.plan import MASKED, RunPlan
 from fondaco.shared.privacy.release import PrivateUpdate
 from fondaco.shared.records import MaskedUpdate
 from fondaco.shared.secagg.checks import Terms, released
@@ -88,6 +88,11 @@ class MaskedSums:
         self._identity = identity
         self._last: tuple[tuple[bytes, bytes], _Kept] | None = None
 
+    @property
+    def needed(self) -> bool:
+        """Whether the plan masks its sums."""
+        return self._plan.secure_aggregation == MASKED
+
     def answer(self, step: str, blob: bytes, ledger: Ledger) -> bytes:
         """Return the answer to one step; the same request again gets the same bytes.
 
@@ -103,6 +108,8 @@ class MaskedSums:
         key: Key = ("masked-sum", 0, 0)  # of a request that does not tell which
         read, act = STEPS[step]
         try:
+            if not self.needed:
+                raise RefusalError("this plan masks nothing", "unmasked")
             task, message = read(blob)
             key = self._known_key(task)
             return act(self, blob, task, message, ledger)
@@ -181,6 +188,8 @@ class MaskedSums:
     def confirm(self, blob: bytes, task: Task, survivors: Survivors, ledger: Ledger) -> bytes:
         """Agree to the survivors."""
         kept = self._kept(task, "confirm", blob)
+        if known := kept.answers.get("confirm"):
+            return known
         if not sent(ledger, self._plan, kept.key):
             raise RefusalError("nothing was released in this round", "out-of-order")
         session, said = confirm(kept.session, survivors, self._terms, self._identity, _now())

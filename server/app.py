@@ -167,7 +167,7 @@ class _Run:
         if result is None:
             result = self._collected(event, about)
             self._checkpoints.save(result)
-            self._journals.remove(event.round_num)
+        self._journals.remove(event.round_num)
         self._rounds.append(result)
         spent = time.perf_counter() - start
         self._seconds[event.kind] = self._seconds.get(event.kind, 0.0) + spent

@@ -13,7 +13,7 @@ from fondaco.shared.models.content_tower import ContentTowerTerms
 from fondaco.shared.models.mf import MfTerms
 from fondaco.shared.models.sequence import SequenceTerms
 from fondaco.shared.models.terms import day_of
-from fondaco.shared.privacy.plan import Mode, RunPlan, Trust
+from fondaco.shared.privacy.plan import KEY_AGREEMENTS, MASKED, Mode, RunPlan, Trust
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +112,11 @@ class PlanConfig:
         for name, value in shares.items():
             if not 0.0 < value < 1.0:
                 raise ConfigError(f"privacy.{name}={value} must lie between 0 and 1")
+        allowed = {"secure_aggregation": ("", MASKED, "simulated"), "key_agreement": KEY_AGREEMENTS}
+        for name, known in allowed.items():
+            if getattr(self.privacy, name) not in known:
+                asked = getattr(self.privacy, name)
+                raise ConfigError(f"privacy.{name}={asked!r} must be one of {known}")
         if sum(shares.values()) >= 1.0:
             raise ConfigError("popularity_share and fusion_share leave nothing for the models")
         if self.declared_users < 1:

@@ -104,10 +104,6 @@ def _secure_aggregation(config: PlanConfig, cohort: Cohort) -> str:
         ConfigError: it is asked for where it does not fit, or the silos are too few for it.
     """
     asked, shared = config.privacy.secure_aggregation, config.privacy.trust == "aggregate"
-    if asked not in ("", MASKED, "simulated"):
-        raise ConfigError(
-            f'privacy.secure_aggregation={asked!r} must be "masked-sum", "simulated" or ""'
-        )
     if not shared:
         if asked:
             raise ConfigError(
@@ -115,7 +111,10 @@ def _secure_aggregation(config: PlanConfig, cohort: Cohort) -> str:
             )
         return "none"
     if asked != "simulated" and (asked or config.mode == "deploy" or cohort.may_mask):
-        cohort.check_masked()
+        try:
+            cohort.check_masked()
+        except ConfigError as error:
+            raise ConfigError(f"privacy.secure_aggregation={asked!r}: {error}") from None
         return MASKED
     return "simulated"
 

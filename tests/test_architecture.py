@@ -15,8 +15,8 @@ CORE = sorted((ROOT / "shared" / "privacy").glob("*.py"))
 
 MAX_MODULE_LINES = 400
 MAX_BODY_LINES = 40
-MAX_CORE_CODE_LINES = 975
-MAX_CORE_LINES = 1800
+MAX_CORE_CODE_LINES = 980
+MAX_CORE_LINES = 1805
 
 # library -> the only places that may import it, as patterns under the repository
 PLACES = {

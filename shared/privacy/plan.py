@@ -28,6 +28,7 @@ MOST_BY_ATTEMPTS = 1.001
 MAX_EPSILON = 1000
 MAX_RELEASES = 20_000
 MASKED = "masked-sum"
+KEY_AGREEMENTS = ("x25519", "x25519-mlkem768")
 MASKED_COHORT = range(3, 1001)
 MAX_SUM = 2**62
 MAX_NAME = 256
@@ -42,7 +43,7 @@ _KNOWN_TERMS: Mapping[str, tuple[object, ...]] = {
     "max_silos_per_customer": (1,),
     "trust": get_args(Trust),
     "secure_aggregation": (MASKED, "simulated", "none"),
-    "key_agreement": ("", "x25519", "x25519-mlkem768"),
+    "key_agreement": ("", *KEY_AGREEMENTS),
     "ring_bits": (0, 32, 64),
     "mode": get_args(Mode),
 }

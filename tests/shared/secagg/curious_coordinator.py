@@ -75,8 +75,9 @@ class Curious:
             self.mask_shares[silo][holder] = part
 
     def _seeds(self, shares, fits):
+        holders = self.terms.holders(self.roster)
         for silo, hello in self.roster.by_silo.items():
-            places = {name: num for num, name in enumerate(self.terms.holders(self.roster, silo))}
+            places = {name: num for num, name in enumerate(sorted({*holders[silo], silo}))}
             known = {places[name]: part for name, part in shares[silo].items()}
             with suppress(RoundError):
                 yield silo, combine(known, self.terms.share_threshold, fits(hello), silo)
@@ -91,7 +92,7 @@ class Curious:
             for digest in self.digests
         }
         for silo, seed in masks.items():
-            for peer in self.terms.graph(self.roster)[silo]:
+            for peer in self.terms.neighbours(self.roster)[silo]:
                 known.update(self._pair_keys(silo, seed, peer))
         return known
 

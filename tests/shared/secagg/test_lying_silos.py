@@ -18,7 +18,7 @@ from fondaco.shared.secagg.parcels import parcel_size
 from fondaco.shared.secagg.sharing import split
 
 LIAR = "silo-003"
-SIZE = parcel_size(hybrid=False, upward=True)
+SIZE = parcel_size(hybrid=False, upward=True, holds=True)
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +191,7 @@ def test_garbage_parcels_of_a_silent_silo_end_the_round(shared):
     garbage = dict.fromkeys(shared.known.shares[LIAR].parcels, bytes(SIZE))
     whole = _with_parcels(shared, garbage)
     whole.release([LIAR]).confirm().unmask()
-    with pytest.raises(RoundError, match="0 sound shares of silo-003 came, 6 are needed"):
+    with pytest.raises(RoundError, match="0 sound shares of silo-003 came, 3 are needed"):
         whole.total()
 
 
@@ -368,10 +368,10 @@ def test_garbage_answer_leaves_the_sum_exact(shared, liar, garbage):
 
 def test_too_many_garbage_answers_end_the_round_without_a_sum(shared):
     whole = shared.fork().release(["silo-005"]).confirm().unmask()
-    for name in ("silo-000", "silo-003", "silo-006"):
+    for name in whole.answers.keys() - {"silo-001", "silo-006"}:
         said = whole.answers[name]
         whole.answers[name] = replace(said, mask_shares={"silo-005": bytes(SEED)})
-    with pytest.raises(RoundError, match="4 sound shares of silo-005 came, 6 are needed"):
+    with pytest.raises(RoundError, match="2 sound shares of silo-005 came, 3 are needed"):
         whole.total()
 
 
@@ -383,9 +383,9 @@ def test_answer_with_swapped_shares_leaves_the_sum_exact(shared):
     assert whole.total().tolist() == whole.expected().tolist()
 
 
-@pytest.mark.parametrize("liars", [(2, 7), (0, 1), (4, 9)])
+@pytest.mark.parametrize("liars", [(2, 7), (0, 1, 2, 3, 4), (1, 4, 6, 8, 9)])
 def test_garbage_answers_are_left_out_while_enough_are_right(liars):
-    """Ten silos, seven of whose shares are needed."""
+    """Ten silos, four of whose shares are needed."""
     federation = Federation.of(10)
     whole = federation.round().until("unmask", release=["silo-005"])
     for name in (federation.names[num] for num in liars):

@@ -77,5 +77,5 @@ def test_sum_on_the_sparse_graph_is_exact_after_drop_outs(n, hybrid):
     )
     whole = federation.round(_numbers(federation.names, 50))
     whole.until("unmask", **_fall_silent(federation, n))
-    assert len(federation.terms.graph(whole.roster)["silo-000"]) < 40
+    assert len(federation.terms.neighbours(whole.roster)["silo-000"]) < 40
     np.testing.assert_array_equal(whole.total(), whole.expected())

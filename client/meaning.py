@@ -5,7 +5,7 @@ from typing import Any
 
 from fondaco.shared.calibration import epsilon_in_silos
 from fondaco.shared.privacy.events import EVERYBODY
-from fondaco.shared.privacy.plan import RunPlan
+from fondaco.shared.privacy.plan import MASKED, RunPlan
 from fondaco.shared.privacy.policy import Policy
 
 SILOS = (1, 2, 3)
@@ -54,12 +54,31 @@ def meaning_in_words(plan: RunPlan, facts: Mapping[str, Any]) -> list[str]:
         f"together with {plan.cohort.t_collude} silos {facts['epsilon_server_and_colluders']:.2f}; "
         f"if secure aggregation broke and your share were seen in the clear, "
         f"{facts['epsilon_if_masking_broke']:.2f}.",
+        *_about_masks(plan),
         f"{plan.witnesses} other silos and the coordinator co-sign your ledger before each "
         "release, so that a roll-back is seen by every honest one of them."
         if plan.witnesses
         else "Nobody co-signs your ledger: a roll-back of it would not be seen.",
-        "Not covered: your raw data and whoever reads them; totals of your whole silo; what a "
+        "Not covered: your raw data and whoever reads them; totals of your whole silo"
+        f"{', but in the sum with others' if _masked(plan) else ''}; what a "
         "customer's own list says of that customer; people who belong together."
         + (" Customers are drawn by secret coins in some rounds." if sampled else ""),
         "No budget comes back: not for a crash, not for leaving early.",
+    ]
+
+
+def _masked(plan: RunPlan) -> bool:
+    return plan.secure_aggregation == MASKED
+
+
+def _about_masks(plan: RunPlan) -> list[str]:
+    """Return what hides this silo's own numbers, where noise is shared."""
+    if plan.trust != "aggregate":
+        return []
+    if not _masked(plan):
+        return ["Nothing hides your share: sums are taken in the clear, as only simulations may."]
+    return [
+        f"Your numbers leave under masks that cancel only in a sum of at least {plan.cohort.n_min} "
+        f"silos. Your agent helps to unmask one such sum a round, to which "
+        f"{plan.cohort.threshold} silos have agreed, and writes that down."
     ]

@@ -26,7 +26,6 @@ UNUSED = {  # by masked rounds without witnesses
 SHARED = {
     name: label for name, label in {**LABELS, **COORDINATOR_LABELS}.items() if name not in UNUSED
 }
-FINISHED = ("before the journal is removed", "after a round is kept")
 EVERY_STEP = {"save": 10, "_save": 30, "answer": 24, "record_unmask": 6, "record_release": 6}
 """Function -> how often a run of three silos and two rounds calls it."""
 
@@ -90,9 +89,8 @@ def _whole(world):
     assert list((world.folder / "sessions").iterdir()) == []
 
 
-LEFT_OVER = pytest.mark.xfail(strict=True, reason="a finished round's journal is left for ever")
 LABELLED = [
-    pytest.param((*label, nth), id=name, marks=[LEFT_OVER] if name in FINISHED else [])
+    pytest.param((*label, nth), id=name)
     for labels, nth in ((MASKED_LABELS, 2), (SHARED, 1))
     for name, label in labels.items()
 ]

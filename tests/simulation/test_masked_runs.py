@@ -118,16 +118,7 @@ IMPOSSIBLE = {
 }
 
 
-NAMELESS = pytest.mark.xfail(strict=True, reason="the error names no knob")
-IGNORED = pytest.mark.xfail(strict=True, reason="nobody reads it where nothing is masked")
-MARKS = {
-    "masked among two": NAMELESS,
-    "too few must remain": NAMELESS,
-    "unknown key agreement without masks": IGNORED,
-}
-
-
-@pytest.mark.parametrize("name", [pytest.param(n, marks=MARKS.get(n, ())) for n in IMPOSSIBLE])
+@pytest.mark.parametrize("name", IMPOSSIBLE)
 def test_impossible_request_is_refused_in_one_line_with_knob_and_value(tiny_scenario, name):
     settings, words = IMPOSSIBLE[name]
     with pytest.raises(ConfigError) as caught:

@@ -49,12 +49,7 @@ def test_steps_in_their_order_leave_one_debit_release_and_unmask_each(silos):
     assert silos.records("REFUSAL") == []
 
 
-CONFIRM = pytest.param(
-    "confirm", marks=pytest.mark.xfail(strict=True, reason="forgets it with the unmask answer")
-)
-
-
-@pytest.mark.parametrize("step", ["hello", "share", "release", CONFIRM, "unmask"])
+@pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("anew", [False, True], ids=["same agent", "agent started again"])
 def test_same_request_gets_the_same_bytes(silos, step, anew):
     asked = silos.round().until("unmask")
@@ -151,7 +146,6 @@ def test_masked_request_under_a_plain_plan_is_refused(silos, make_plan, make_ros
     assert silos.records("DEBIT") == []
 
 
-@pytest.mark.xfail(strict=True, reason="refused before the ledger is opened")
 def test_step_of_a_masked_sum_under_a_plain_plan_is_refused(silos, make_plan, make_roster):
     plan = make_plan(n_silos=5, **make_roster(5, witnesses=0))
     silos.plan, silos.folder = plan, silos.folder / "plain"

@@ -10,6 +10,7 @@ from fondaco.client.agent import SiloAgent
 from fondaco.client.app import make_app
 from fondaco.client.dataset import Fold, Rows, SiloDataset
 from fondaco.client.home import SiloHome
+from fondaco.server import rounds as rounds_module
 from fondaco.server.app import Job, run_job
 from fondaco.server.journal import Journals
 from fondaco.server.masked import collect_masked
@@ -42,6 +43,19 @@ def make_dataset(silo_id, n_users=3):
     )
 
 
+class Clock:
+    """A coordinator's time: it passes while one waits, and at no other time."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def monotonic(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+
 class FaultyGrid(InProcessGrid):
     """Holds back the answers of silos that are silent; a lost answer was given all the same."""
 
@@ -67,6 +81,7 @@ class MaskedWorld:
         faults: (step, silo) -> DEAD, SILENT, LOST, or a function from honest parts to others.
         numbers: (silo, kind, round, attempt) -> what was hidden by masks.
         asked: (step, silo) as they were asked.
+        clock: of the coordinator: whom it waits for costs the test nothing.
         units: whether silo number i sends 10^i: every digit counts how often it is in a sum.
     """
 
@@ -74,7 +89,8 @@ class MaskedWorld:
         self.plan, self.catalogue, self.folder = plan, catalogue, folder
         self.silos = list(plan.roster)
         self.faults, self.numbers, self.asked, self.units = {}, {}, [], False
-        self.agents = {}
+        self.agents, self.clock = {}, Clock()
+        monkeypatch.setattr(rounds_module, "time", self.clock)
         self.restart(*self.silos)
         self.courier = make_app(self._connect)
         self.grid = FaultyGrid(self)

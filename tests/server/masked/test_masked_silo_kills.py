@@ -62,7 +62,9 @@ def _dies(monkeypatch, world, point, when, nth):
 
 
 KILLS = [
-    pytest.param(point, when, nth, id=f"{when} {name} {nth}")
+    pytest.param(
+        point, when, nth, id=f"{when} {name} {nth}", marks=[pytest.mark.slow] if nth > 1 else []
+    )
     for name, point in POINTS.items()
     for when in ("before", "after")
     for nth in range(1, DEEP.get(name, 1) + 1)

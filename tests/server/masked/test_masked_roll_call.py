@@ -1,5 +1,6 @@
 """Who is in a masked round at all: themselves, once, and nobody who spoiled the one before."""
 
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -95,3 +96,19 @@ def test_silo_whose_seed_nobody_can_give_back_is_not_invited_again(make_world):
 def _without_parcels(masking):
     said = Shares.from_bytes(masking)
     return replace(said, parcels={s: bytes(len(p)) for s, p in said.parcels.items()}).to_bytes()
+
+
+@pytest.mark.xfail(strict=True, reason="the attempt is asked for until it expires, its spoiler too")
+def test_hybrid_silo_whose_parcels_nobody_can_open_does_not_stop_the_round_for_a_day(make_world):
+    """Higher silos refuse to mask without its secrets; a new attempt without it would do."""
+    world, spoiler = make_world(5, 4, key_agreement="x25519-mlkem768"), "north"
+
+    def spoil(parts):
+        return parts._replace(masking=_without_parcels(parts.masking))
+
+    world.fails("share", spoil, spoiler)
+    for _ in range(2):
+        with suppress(RoundError):
+            world.collect()
+    result = world.collect()
+    assert result.present == tuple(sorted({*world.silos} - {spoiler}))

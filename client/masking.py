@@ -20,7 +20,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from fondaco.shared.chain.keys import Identity
-from fondaco.shared.errors import CodecError, RefusalError
+from fondaco.shared.errors import NEW_ATTEMPT, CodecError, RefusalError
 from fondaco.shared.privacy.ledger import Ledger
 from fondaco.shared.privacy.plan import MASKED, RunPlan
 from fondaco.shared.privacy.release import PrivateUpdate
@@ -169,7 +169,7 @@ class MaskedSums:
                 raise RefusalError("another task was given for this round", "other-request")
             return kept.session.hello.to_bytes()
         if sent(ledger, self._plan, key_of(task)):
-            raise RefusalError("this round's secrets are gone; try a new attempt", "no-session")
+            raise RefusalError(f"this round's secrets are gone; {NEW_ATTEMPT}", "no-session")
         session = begin(task, self._terms, self._silo_id, self._identity, _now())
         self.forget()
         _write(self._key, secrets.token_bytes(32))

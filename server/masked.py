@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fondaco.shared import codec
 from fondaco.shared.chain.canonical import MAX_INT
-from fondaco.shared.errors import CodecError, RefusalError, RoundError
+from fondaco.shared.errors import NEW_ATTEMPT, CodecError, RefusalError, RoundError
 from fondaco.shared.privacy.events import PrivacyEvent
 from fondaco.shared.privacy.plan import RunPlan
 from fondaco.shared.records import MaskedUpdate, RoundRequest
@@ -181,6 +181,9 @@ class _MaskedSum:
                 total += update.values
                 present[silo] = said
         self._coordinator.heard_all()
+        lost = [s for s in known.participants if NEW_ATTEMPT in self.journal.dropped.get(s, "")]
+        if len(known.participants) - len(lost) < self._terms.cohort.n_min:
+            self._note(aborted=f"{len(lost)} silos cannot release in this attempt any more")
         require_quorum(len(present), self._terms)
         digest = self._journals.save_total(self._task, total)
         self._note(survivors=present, total=digest)

@@ -12,6 +12,9 @@ FondacoError
         └── BudgetError  a release that the plan's or the owner's budget does not cover
 """
 
+NEW_ATTEMPT = "it needs a new attempt"
+"""How a silo ends its reason where asking the same again will never help."""
+
 
 class FondacoError(Exception):
     """Base of every error raised on purpose; its text is one line for a person."""

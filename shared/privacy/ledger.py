@@ -25,7 +25,7 @@ from typing import Any, Self
 from ..chain.keys import Identity
 from ..chain.notes import Checkpoint
 from ..chain.store import Chain, is_begun
-from ..errors import BudgetError, LedgerError, RefusalError
+from ..errors import NEW_ATTEMPT, BudgetError, LedgerError, RefusalError
 from .events import EVERYBODY, MECHANISM, PrivacyEvent
 from .plan import MASKED, RunPlan
 from .policy import Policy
@@ -366,7 +366,7 @@ class Ledger:
     def _check_open(self, key: Body) -> None:
         if any(record["failed"] for record in self._all("REFUSAL", key)):
             raise RefusalError(
-                f"{key['kind']} of round {key['round_num']} failed; it needs a new attempt",
+                f"{key['kind']} of round {key['round_num']} failed; {NEW_ATTEMPT}",
                 "failed-before",
             )
 

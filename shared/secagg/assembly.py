@@ -114,7 +114,7 @@ def make_roster(hellos: Iterable[Hello]) -> Roster:
 
 
 def check_shares(shares: Shares, task: Task, roster: Roster, terms: Terms) -> None:
-    """Refuse shares of another roster, or that are not for exactly the neighbours.
+    """Refuse shares of another roster, or that are not for exactly those who should get them.
 
     Raises:
         RefusalError: saying which.
@@ -226,7 +226,7 @@ def unmasked(
         terms: the plan's.
 
     Raises:
-        LostSeedError: too few answered, or somebody silent had not shared out what it published.
+        LostSeedError: too few answered, or somebody had not shared out what it published.
     """
     alive = frozenset(survivors.silos)
     keys = [(_own_key(silo, known, answers, terms), -1) for silo in sorted(alive)]

@@ -36,8 +36,10 @@ class Terms:
     """What a plan says about its masked sums.
 
     Attributes:
+        cohort: how many silos there are, must stay and may collude.
         identities: (silo id, pinned public key) of all silos.
         hybrid: whether ML-KEM-768 stands beside X25519.
+        ring_bits: masked numbers are added modulo 2 to this.
     """
 
     plan_digest: str
@@ -104,7 +106,8 @@ def check_task(task: Task, terms: Terms, now: int) -> None:
         raise RefusalError("the task is about another plan", "other-plan")
     require_in_time(task, now)
     if task.expires > now + LIFETIME_S + SLACK_S:
-        raise RefusalError("a task may live for a day at most", "late")
+        left = task.expires - now
+        raise RefusalError(f"the task ends in {left} s, {LIFETIME_S} s are the most", "late")
 
 
 def require_in_time(task: Task, now: int) -> None:
@@ -114,7 +117,9 @@ def require_in_time(task: Task, now: int) -> None:
         RefusalError: it has.
     """
     if now > task.expires:
-        raise RefusalError(f"{task.kind} of round {task.round_num} has ended long ago", "late")
+        ago = now - task.expires
+        text = f"{task.kind} of round {task.round_num} ended {ago} s ago; try a new attempt"
+        raise RefusalError(text, "late")
 
 
 def check_hello(hello: Hello, task: Task, terms: Terms) -> None:
@@ -129,9 +134,11 @@ def check_hello(hello: Hello, task: Task, terms: Terms) -> None:
     kem = KEM_KEY if terms.hybrid else 0
     sizes = [len(part) for part in (hello.mask_key, hello.share_key, hello.commitment)]
     if sizes != [KEY, KEY, KEY] or [len(hello.mask_kem), len(hello.share_kem)] != [kem, kem]:
-        raise RefusalError(f"the keys of {hello.silo_id} are not what the plan says", "bad-key")
+        text = f"keys of {hello.silo_id} have not the lengths of the plan's key agreement"
+        raise RefusalError(text, "bad-key")
     if any(int.from_bytes(key, "little") >= PRIME for key in (hello.mask_key, hello.share_key)):
-        raise RefusalError(f"a key of {hello.silo_id} has another spelling too", "bad-key")
+        text = f"a key of {hello.silo_id} is not below 2^255 - 19, so it has another spelling"
+        raise RefusalError(text, "bad-key")
 
 
 @lru_cache(maxsize=8)

@@ -87,7 +87,7 @@ class Hello(Message):
         share_key: X25519, for what others send it in secret.
         mask_kem: ML-KEM-768, likewise; empty without the hybrid.
         share_kem: ML-KEM-768, likewise.
-        commitment: SHA-256 of the seed of its own mask.
+        commitment: SHA-256 of the seed of its own mask, under a label.
         signature: of the silo's pinned identity over everything else.
     """
 
@@ -126,12 +126,13 @@ class Roster(Message):
 
 @dataclass(frozen=True, kw_only=True)
 class Shares(Message):
-    """A silo's agreement to a roster, and its secrets' shares for its neighbours.
+    """A silo's agreement to a roster, and its seeds' shares for their holders.
 
     Attributes:
         roster: digest.
-        parcels: neighbour -> sealed bytes (`parcels`).
-        mask_digests: holder -> SHA-256 of its share of the mask seed, so that a wrong one is told.
+        parcels: receiver -> sealed bytes (`parcels`); see `Terms.receivers`.
+        mask_digests: holder, itself included -> SHA-256 of its share of the mask seed, so that
+            a wrong one is told.
         self_digests: holder -> the same of the self seed.
         signature: over task, roster and silo.
     """
@@ -150,7 +151,7 @@ class Delivery(Message):
 
     Attributes:
         participants: silo -> its signature over the roster.
-        parcels: neighbour -> sealed bytes for the receiver.
+        parcels: sender -> sealed bytes for this one receiver.
     """
 
     participants: Mapping[str, bytes]

@@ -66,8 +66,8 @@ class Session(Message):
         secrets: what it drew; seeds are empty once they are wiped.
         roster: the bytes of the roster that it agreed to, empty before.
         participants: who takes part, empty before it was told.
-        mask_shares: neighbour -> share of that one's mask seed.
-        self_shares: neighbour -> share of that one's self seed.
+        mask_shares: whose seeds this silo holds -> share of that one's mask seed.
+        self_shares: likewise -> share of that one's self seed.
         pair_secrets: lower peer -> the post-quantum secret that it sent for the common mask.
         survivors: that it confirmed, empty before.
     """
@@ -138,7 +138,7 @@ def begin(task: Task, terms: Terms, silo_id: str, identity: Identity, now: int) 
 def share(
     session: Session, blob: bytes, terms: Terms, identity: Identity, now: int
 ) -> tuple[Session, Shares]:
-    """Agree to the roster in `blob` and share the session's seeds among the neighbours.
+    """Agree to the roster in `blob` and share the session's seeds among their holders.
 
     Raises:
         CodecError: it is malformed.
@@ -174,13 +174,14 @@ def share(
 
 
 def deliver(session: Session, delivery: Delivery, terms: Terms, now: int) -> tuple[Session, Masks]:
-    """Take the neighbours' shares and return this silo's masks among the participants.
+    """Take others' shares and return this silo's masks among the participants.
 
-    A parcel that nobody can open is as good as none: its sender has one holder less.
+    Shares that cannot be opened are as good as none: their sender has one holder less. A common
+    mask's secret that cannot be opened (hybrid) ends the step: the masks would not cancel.
 
     Raises:
         RefusalError: somebody has not signed the roster, too few take part, this silo does not,
-            or it was told of other participants before.
+            it was told of other participants before, or a mask's secret is not sound.
     """
     _require(session, now, bool(session.roster), "no roster was agreed to", "out-of-order")
     roster = checked_roster(session.roster, session.task, terms)

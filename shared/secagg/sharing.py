@@ -9,10 +9,10 @@ from ..errors import RoundError
 
 
 class LostSeedError(RoundError):
-    """A seed that nobody can give back.
+    """A seed, or a secret that follows from it, that nobody can give back.
 
     Attributes:
-        silo_id: who shared it out, and then fell silent.
+        silo_id: whose it is: who had to share it out.
     """
 
     def __init__(self, text: str, silo_id: str) -> None:

@@ -16,9 +16,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
-
 from fondaco.shared.chain.keys import Identity
 from fondaco.shared.errors import NEW_ATTEMPT, CodecError, RefusalError
 from fondaco.shared.privacy.ledger import Ledger
@@ -26,6 +23,7 @@ from fondaco.shared.privacy.plan import MASKED, RunPlan
 from fondaco.shared.privacy.release import PrivateUpdate
 from fondaco.shared.records import MaskedUpdate
 from fondaco.shared.secagg.checks import Terms, released
+from fondaco.shared.secagg.keys import KEY, seal, unseal
 from fondaco.shared.secagg.masks import add_masks, to_ring
 from fondaco.shared.secagg.messages import (
     Certificate,
@@ -130,8 +128,8 @@ class MaskedSums:
             key: which release is requested.
 
         Raises:
-            CodecError: the delivery is malformed.
-            RefusalError: the request is not the one that was agreed to, or somebody did not agree.
+            RefusalError: the request is not the one that was agreed to, somebody did not agree,
+                or the delivery is malformed.
         """
         kept = self._load()
         if kept is None or kept.key != key:
@@ -172,7 +170,7 @@ class MaskedSums:
             raise RefusalError(f"this round's secrets are gone; {NEW_ATTEMPT}", "no-session")
         session = begin(task, self._terms, self._silo_id, self._identity, _now())
         self.forget()
-        _write(self._key, secrets.token_bytes(32))
+        _write(self._key, secrets.token_bytes(KEY))
         self._save(_Kept(session=session))
         return session.hello.to_bytes()
 
@@ -262,8 +260,8 @@ class MaskedSums:
 
     def _save(self, kept: _Kept) -> None:
         """Put the session in its file, sealed under a key that lives as long as it does."""
-        key, nonce = self._key.read_bytes(), secrets.token_bytes(12)
-        sealed = nonce + ChaCha20Poly1305(key).encrypt(nonce, kept.to_bytes(), None)
+        key = self._key.read_bytes()
+        sealed = seal(key, kept.to_bytes())
         write = write_durably if kept.session.survivors and not kept.session.wiped else _write
         write(self._path, sealed)  # a confirmation must not be forgotten, the rest may
         self._last = (key, sealed), kept
@@ -312,10 +310,11 @@ def sent(ledger: Ledger, plan: RunPlan, key: Key) -> bool:
 
 
 def _unsealed(key: bytes, sealed: bytes) -> _Kept | None:
-    """Return a session as it was kept, None if it was cut off."""
+    """Return a session as it was kept, None if it was cut off or its key is another's."""
+    blob = unseal(key, sealed)
     try:
-        return _Kept.from_bytes(ChaCha20Poly1305(key).decrypt(sealed[:12], sealed[12:], None))
-    except (ValueError, InvalidTag, CodecError):
+        return None if blob is None else _Kept.from_bytes(blob)
+    except CodecError:
         return None
 
 

@@ -61,8 +61,9 @@ class Journals:
     def begin(self, request: RoundRequest) -> tuple[RoundRequest, Journal]:
         """Return the attempt that is under way, or a new one; `request` then bears its number.
 
-        An attempt goes on until a day is over, unless it was given up before anything was
-        released: another one costs the silos their budget again.
+        An attempt goes on until a day is over, unless it was given up: before anything was
+        released, or where asking again cannot help. Another one after a release costs the silos
+        their budget again.
         """
         attempt = max((1, *self._attempts(request.round_num)))
         request = replace(request, attempt=attempt)

@@ -40,7 +40,7 @@ from .dataset import SiloDataset
 from .erasure import Erasures
 from .home import SiloHome
 from .limits import simulated_policy
-from .masking import MaskedSums, masked, sent, signed_release
+from .masking import Key, MaskedSums, masked, sent, signed_release
 from .received import ReceivedModels, check_head
 from .testimony import cosign_offers
 from .training import Task, clipped_sum, computable, local_mover
@@ -329,8 +329,8 @@ class SiloAgent:
         if request.kind in needs_model(self.plan):
             self._models.require(request.model_digest)
 
-    def _masks(self, blob: bytes, delivery: bytes, key: tuple[str, int, int]) -> Masks | None:
-        """Return the masks that the plan asks for.
+    def _masks(self, blob: bytes, delivery: bytes, key: Key) -> Masks | None:
+        """Return the masks that the plan asks for; None where it asks for none.
 
         Raises:
             RefusalError: it is asked for a sum without masks, or the other way round.

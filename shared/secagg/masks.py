@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algori
 from numpy.typing import NDArray
 
 from ..errors import CodecError
+from .keys import KEY
 
-KEY = 32
 RING_DTYPES: dict[int, np.dtype[np.unsignedinteger]] = {
     32: np.dtype("<u4"),
     64: np.dtype("<u8"),

@@ -126,7 +126,7 @@ class Record:
         assert not set(reply.self_shares) & set(reply.mask_shares)
         view = self.views[survivors.roster]
         view.answers.append(reply)
-        view.allowed.add(tuple(survivors.silos))
+        view.allowed.add(frozenset(survivors.silos))
         assert len(view.allowed) == 1
 
     @staticmethod

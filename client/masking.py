@@ -159,7 +159,12 @@ class MaskedSums:
             self.forget()
 
     def greet(self, blob: bytes, task: Task, message: Task, ledger: Ledger) -> bytes:
-        """Begin a session, or return what it began with."""
+        """Begin a session, or return what it began with.
+
+        Raises:
+            RefusalError: another task was given for this release, it has been sent already and its
+                secrets are gone, or the task is not of now.
+        """
         del blob, message
         kept = self._load()
         if kept is not None and kept.key == key_of(task):
@@ -184,7 +189,11 @@ class MaskedSums:
         return self._answered(kept, "share", blob, session, said)
 
     def confirm(self, blob: bytes, task: Task, survivors: Survivors, ledger: Ledger) -> bytes:
-        """Agree to the survivors."""
+        """Agree to the survivors.
+
+        Raises:
+            RefusalError: nothing was released here, or the survivors do not hold.
+        """
         kept = self._kept(task, "confirm", blob)
         if known := kept.answers.get("confirm"):
             return known

@@ -5,6 +5,7 @@ Tests turn them into liars by calling single steps with what they forged.
 
 import copy
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import count
 
 import numpy as np
@@ -19,6 +20,7 @@ from fondaco.shared.secagg.messages import Certificate, Task
 NOW = 1_800_000_000
 PLAN = "sha256:plan"
 _runs = count()
+_read = lru_cache(maxsize=64)(session.Session.from_bytes)
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ class Silo:
 
     @property
     def session(self):
-        return session.Session.from_bytes(self.kept) if self.federation.in_bytes else self.kept
+        return _read(self.kept) if self.federation.in_bytes else self.kept
 
     @property
     def _me(self):

@@ -25,7 +25,7 @@ def _inside(curious, bribed):
     return [names for names in (inside - {*bribed} for inside in curious.learns()) if names]
 
 
-@pytest.fixture(scope="module", params=[(5, 1), (7, 2)], ids=str)
+@pytest.fixture(scope="module", params=[(5, 2), (7, 2)], ids=str)
 def bribable(request):
     """As many silos collude as hold one share less than a seed takes."""
     n, t_collude = request.param

@@ -191,7 +191,7 @@ def test_garbage_parcels_of_a_silent_silo_end_the_round(shared):
     garbage = dict.fromkeys(shared.known.shares[LIAR].parcels, bytes(SIZE))
     whole = _with_parcels(shared, garbage)
     whole.release([LIAR]).confirm().unmask()
-    with pytest.raises(RoundError, match="0 sound shares of silo-003 came, 3 are needed"):
+    with pytest.raises(RoundError, match="0 sound shares of silo-003 came"):
         whole.total()
 
 
@@ -368,10 +368,11 @@ def test_garbage_answer_leaves_the_sum_exact(shared, liar, garbage):
 
 def test_too_many_garbage_answers_end_the_round_without_a_sum(shared):
     whole = shared.fork().release(["silo-005"]).confirm().unmask()
-    for name in whole.answers.keys() - {"silo-001", "silo-006"}:
+    need = whole.terms.share_threshold
+    for name in sorted(whole.answers)[need - 1 :]:
         said = whole.answers[name]
         whole.answers[name] = replace(said, mask_shares={"silo-005": bytes(SEED)})
-    with pytest.raises(RoundError, match="2 sound shares of silo-005 came, 3 are needed"):
+    with pytest.raises(RoundError, match=f"{need - 1} sound shares of silo-005 came, {need} are"):
         whole.total()
 
 

@@ -286,11 +286,12 @@ def test_nothing_at_all_is_said_after_the_answer(six):
 
 
 def test_too_few_answers_unmask_nothing(six):
-    """Two of five, and three shares are needed; three would be enough."""
-    whole = six.round().until("unmask", release=["silo-005"], unmask=six.names[:3])
+    """One more would be enough."""
+    need = six.terms.share_threshold
+    whole = six.round().until("unmask", release=["silo-005"], unmask=six.names[: 6 - need])
     curious = _sees_all(whole).told(*whole.answers.values())
     assert curious.learns() == []
-    with pytest.raises(RoundError, match="2 sound shares of silo-000 came, 3 are needed"):
+    with pytest.raises(RoundError, match=f"{need - 1} sound shares of silo-000 came, {need} are"):
         whole.total()
 
 

@@ -271,8 +271,9 @@ class MaskedSums:
         """Put the session in its file, sealed under a key that lives as long as it does."""
         key = self._key.read_bytes()
         sealed = seal(key, kept.to_bytes())
-        write = write_durably if kept.session.survivors and not kept.session.wiped else _write
-        write(self._path, sealed)  # a confirmation must not be forgotten, the rest may
+        # What was signed must outlast a power cut: nobody may sign two of a kind in one round.
+        signed = {"share", "confirm"} >= {list(kept.asked or ["hello"])[-1]}
+        (write_durably if signed else _write)(self._path, sealed)
         self._last = (key, sealed), kept
 
     @property

@@ -121,7 +121,8 @@ class Journals:
 
     def _attempts(self, round_num: int) -> list[int]:
         paths = self._folder.glob(f"round-{round_num}-*.json")
-        return [int(path.stem.rpartition("-")[2]) for path in paths]
+        numbers = [path.stem.rpartition("-")[2] for path in paths]
+        return [int(number) for number in numbers if number.isdecimal()]
 
     def _load(self, request: RoundRequest) -> Journal | None:
         """Return the journal of this attempt; one that is damaged has come to its end."""

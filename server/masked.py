@@ -64,7 +64,7 @@ def collect_masked(
     sum_ = _MaskedSum(coordinator, cohort, request, journal, journals)
     try:
         return sum_.finish(event)
-    except (RoundError, RefusalError) as error:
+    except (RoundError, RefusalError, CodecError) as error:
         if not sum_.journal.shares:  # else silos may have released, and can be asked again
             journals.save(replace(sum_.journal, aborted=_printable(str(error))))
         why = "; ".join(f"{silo}: {said}" for silo, said in [*sum_.journal.dropped.items()][:3])
@@ -99,7 +99,7 @@ class _MaskedSum:
             RoundError: too few helped to unmask the sum.
         """
         known = self._agreed()
-        if not self.journal.survivors:
+        if not self.journal.certificate and not self._has_total():
             self._gather(known, event)
         survivors = assembly.survivors_of(known, self.journal.survivors)
         if not self.journal.certificate:
@@ -117,6 +117,13 @@ class _MaskedSum:
                 for silo in lost
             ),
         )
+
+    def _has_total(self) -> bool:
+        """Return whether the masked total is there; a damaged one can be gathered again."""
+        try:
+            return bool(self.journal.survivors) and len(self._journals.load_total(self.journal)) > 0
+        except RoundError:
+            return False
 
     def _unmasked(self, known: Agreed, survivors: Survivors) -> NDArray[np.int64]:
         """Return the sum without its masks.
@@ -181,7 +188,8 @@ class _MaskedSum:
                 total += update.values
                 present[silo] = said
         self._coordinator.heard_all()
-        lost = [s for s in known.participants if NEW_ATTEMPT in self.journal.dropped.get(s, "")]
+        silent = set(known.participants) - present.keys()
+        lost = [silo for silo in silent if NEW_ATTEMPT in self.journal.dropped.get(silo, "")]
         if len(known.participants) - len(lost) < self._terms.cohort.n_min:
             self._note(aborted=f"{len(lost)} silos cannot release in this attempt any more")
         require_quorum(len(present), self._terms)
@@ -297,8 +305,8 @@ def _printable(text: str) -> str:
 def is_plausible(total: NDArray[np.int64], plan: RunPlan) -> bool:
     """Return whether half of a sum's numbers are within what the plan's customers could add.
 
-    What was not unmasked is spread over the whole ring.
+    What was not unmasked is spread over the whole ring: half of it is beyond a quarter of it.
     """
     noise = max(event.silo_stddev_grid for event in plan.releases) * plan.cohort.n_silos
     most = 8 * int(plan.public.get("declared_users", MAX_INT)) * plan.grid + 10 * noise
-    return bool(np.median(np.abs(total.astype(np.float64))) <= most)
+    return bool(np.median(np.abs(total.astype(np.float64))) <= min(most, 2**plan.ring_bits / 8))

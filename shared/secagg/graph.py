@@ -47,11 +47,13 @@ def holders(silo_ids: tuple[str, ...], cohort: Cohort, coin: str) -> Graph:
 def share_threshold(cohort: Cohort) -> int:
     """Return how many holders, the silo itself counted, can give its seeds back.
 
-    More than may collude, and a third of them if so many stay whoever falls silent.
+    More than may collude, and as many, in proportion, as would have to sign twice for two
+    certificates of one round; but one less than stay whoever falls silent.
     """
-    n_holders = degree(cohort, ALL_HOLD) + 1
-    staying = n_holders - (cohort.n_silos - cohort.n_min)
-    return max(_colluders(cohort), min(n_holders // 3, staying - 1)) + 1
+    n, n_holders = cohort.n_silos, degree(cohort, ALL_HOLD) + 1
+    twice = 2 * cohort.threshold - n
+    staying = n_holders - (n - cohort.n_min)
+    return max(_colluders(cohort) + 1, min(twice * n_holders // n, staying - 1))
 
 
 def degree(cohort: Cohort, all_of: int) -> int:

@@ -119,10 +119,8 @@ def _damage(world, how):
     )
 
 
-@pytest.mark.parametrize("damage", ["missing", "torn", "another total"])
-def test_foreign_or_damaged_total_is_a_clear_error_and_unmasks_nothing(make_world, damage):
-    world = make_world(5, 4)
-    _stopped(world, "confirm")
+def _spoil_total(world, damage):
+    """Spoil the masked total that is kept; return its path and what was in it."""
     (path,) = (world.folder / "journals").glob("*.safetensors")
     blob = path.read_bytes()
     if damage == "missing":
@@ -131,6 +129,25 @@ def test_foreign_or_damaged_total_is_a_clear_error_and_unmasks_nothing(make_worl
         path.write_bytes(blob[:-3])
     else:
         path.write_bytes(blob[:-8] + bytes(8))
+    return path, blob
+
+
+DAMAGES = ["missing", "torn", "another total"]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_total_is_gathered_again_before_anybody_unmasks(make_world, damage):
+    world = make_world(5, 4)
+    _stopped(world, "confirm")
+    _spoil_total(world, damage)
+    _holds(world, world.collect())
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_total_of_certified_survivors_is_a_clear_error(make_world, damage):
+    world = make_world(5, 4)
+    _stopped(world, "unmask")
+    path, blob = _spoil_total(world, damage)
     with pytest.raises(RoundError, match=r"round-1-1\.safetensors"):
         world.collect()
     path.write_bytes(blob)

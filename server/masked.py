@@ -32,6 +32,7 @@ from fondaco.shared.secagg.messages import (
     Survivors,
     Unmasking,
 )
+from fondaco.shared.secagg.parcels import UNSOUND
 from fondaco.shared.secagg.sharing import LostSeedError
 
 from .checkpoint import Dropped, RoundResult
@@ -190,11 +191,22 @@ class _MaskedSum:
         self._coordinator.heard_all()
         silent = set(known.participants) - present.keys()
         lost = [silo for silo in silent if NEW_ATTEMPT in self.journal.dropped.get(silo, "")]
+        spoilers = self._spoilers(known.participants)
         if len(known.participants) - len(lost) < self._terms.cohort.n_min:
             self._note(aborted=f"{len(lost)} silos cannot release in this attempt any more")
+        elif spoilers and len(present) < self._terms.cohort.n_min:
+            blamed = (*self.journal.blamed, *spoilers)
+            self._note(aborted=f"{', '.join(spoilers)} {UNSOUND}", blamed=blamed)
         require_quorum(len(present), self._terms)
         digest = self._journals.save_total(self._task, total)
         self._note(survivors=present, total=digest)
+
+    def _spoilers(self, participants: Iterable[str]) -> list[str]:
+        """Return whom more silos than may collude name as the reason why they cannot mask."""
+        why = list(self.journal.dropped.values())
+        said = {silo: f"RefusalError: {silo} {UNSOUND}" for silo in participants}
+        named = {silo: sum(text in each for each in why) for silo, text in said.items()}
+        return [silo for silo, n in named.items() if n > self._terms.cohort.t_collude]
 
     def _masked_updates(self, known: Agreed) -> Iterator[tuple[str, MaskedUpdate | str, bytes]]:
         """Yield each participant's masked numbers, or why they cannot be used, and its word."""

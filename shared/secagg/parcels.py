@@ -25,6 +25,7 @@ from .keys import (
 from .messages import Hello, Roster, Task
 
 SHARES = 2 * SEED
+UNSOUND = "sent no sound secret for a common mask"
 _MASK_PART = KEM_TEXT + KEY + SEALED + KEY
 
 
@@ -129,7 +130,7 @@ def unpack_mask_secret(route: Route, keys: KeyPair, parcel: bytes) -> bytes:
         told = unseal(derive(agreed, "mask parcel", *route.context), rest[KEM_TEXT:-KEY])
         if told is not None and secret_digest(told) == rest[-KEY:]:
             return told
-    raise RefusalError(f"{route.sender} sent no sound secret for a common mask", "bad-parcel")
+    raise RefusalError(f"{route.sender} {UNSOUND}", "bad-parcel")
 
 
 def pair_key(

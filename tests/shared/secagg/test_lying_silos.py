@@ -12,6 +12,7 @@ from masked_federation import Federation
 from fondaco.shared.errors import RoundError
 from fondaco.shared.secagg import assembly, session
 from fondaco.shared.secagg.keys import SEED
+from fondaco.shared.secagg.messages import Shares
 from fondaco.shared.secagg.parcels import parcel_size
 from fondaco.shared.secagg.sharing import split
 

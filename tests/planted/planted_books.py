@@ -124,7 +124,7 @@ BOOKS = (
         "other bytes sent under the same debit",
         LEDGER,
         "conformance: retry",
-        ('if done["blob"] != _sha256(blob):', "if False:"),
+        ('if (done["blob"], done["masked"]) != (_sha256(blob), masked):', "if False:"),
     ),
     row(
         "release recorded under another ledger's debit",

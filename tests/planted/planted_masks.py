@@ -72,9 +72,8 @@ MASKS = (
         LEDGER,
         "conformance: masks",
         (
-            "            if known is None:\n"
-            '                known = self._chain.append({"type": "UNMASK"',
-            '            if True:\n                known = self._chain.append({"type": "UNMASK"',
+            "            if known is None:\n                self._agreed()\n",
+            "            if True:\n                self._agreed()\n",
         ),
         also=("ledger audit: double-unmask",),
     ),

@@ -139,14 +139,14 @@ def test_noisy_sum_adds_the_cores_noise(gram_target):
 def test_everything_is_on_the_plans_grid(gram_target, mf_target, kind):
     """Plans whose sums fit into 32 bits have a coarser grid than others."""
     target = {"gram": gram_target, "mf": mf_target}[kind]
-    assert target.grid == 2**16 != GRID
+    assert target.grid == 2**18 != GRID
     run = target.start(np.zeros(600, dtype=bool))
     assert run.clipped(_everybody(run.n_users)).sens_grid == target.grid
 
 
 def test_a_claim_on_another_grid_is_refused(gram_target):
     claim = Claim.calibrated(2.0, DELTA, EVERYBODY, 1, grid=GRID)
-    with pytest.raises(PrivacyError, match="a sum on the grid 65536 met a claim on 1048576"):
+    with pytest.raises(PrivacyError, match="a sum on the grid 262144 met a claim on 1048576"):
         observe(gram_target, RIGHT, claim, 0)
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from fondaco.shared.calibration import Statistic, filter_budget, plan_releases
 from fondaco.shared.catalogue import Catalogue
+from fondaco.shared.chain import store
 from fondaco.shared.chain.keys import COORDINATOR, Identity, key_name
 from fondaco.shared.privacy.plan import GRID, Cohort, RunPlan
 from fondaco.shared.provenance import code_digest
@@ -182,3 +183,17 @@ def make_roster():
 @pytest.fixture(scope="session")
 def make_masked():
     return masked
+
+
+@pytest.fixture
+def hasty(monkeypatch):
+    """Disks that need not survive a power cut: nobody pulls a plug here."""
+    connect = store._connect
+
+    def connected(path):
+        db = connect(path)
+        db.execute("PRAGMA synchronous = OFF")
+        return db
+
+    monkeypatch.setattr(store, "_connect", connected)
+    monkeypatch.setattr(os, "fsync", lambda handle: None)

@@ -11,7 +11,6 @@ import pytest
 from kill_points import COORDINATOR_LABELS, LABELS, MASKED_LABELS
 from kill_world import World
 
-from fondaco.shared.chain import store
 from fondaco.shared.privacy.plan import Cohort
 
 UNUSED = {  # by masked rounds without witnesses
@@ -46,18 +45,7 @@ def make_world(make_plan, make_masked, catalogue, children):
     return make
 
 
-@pytest.fixture(autouse=True)
-def _hasty(monkeypatch):
-    """Nobody pulls a plug here: what a killed process wrote is there without any flushing."""
-    connect = store._connect
-
-    def connected(path):
-        db = connect(path)
-        db.execute("PRAGMA synchronous = OFF")
-        return db
-
-    monkeypatch.setattr(store, "_connect", connected)
-    monkeypatch.setattr(os, "fsync", lambda handle: None)
+pytestmark = pytest.mark.usefixtures("hasty")
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """Masked rounds of real silos, any of which may die, fall silent, or lie at any step."""
 
-import os
 import sys
 from dataclasses import replace
 from functools import lru_cache
@@ -8,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from fondaco.shared.chain import store
 from fondaco.shared.privacy.plan import Cohort
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -32,20 +30,6 @@ def make_masked_plan(make_plan, make_masked):
         )
 
     return make
-
-
-@pytest.fixture
-def hasty(monkeypatch):
-    """Disks that need not survive a power cut: nobody pulls a plug here."""
-    connect = store._connect
-
-    def connected(path):
-        db = connect(path)
-        db.execute("PRAGMA synchronous = OFF")
-        return db
-
-    monkeypatch.setattr(store, "_connect", connected)
-    monkeypatch.setattr(os, "fsync", lambda handle: None)
 
 
 @pytest.fixture

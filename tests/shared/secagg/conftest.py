@@ -22,3 +22,15 @@ def make_federation():
 def six(make_federation):
     """Six silos; five must remain, and agree."""
     return make_federation(6)
+
+
+@pytest.fixture(scope="module")
+def eight():
+    """Eight silos; six must remain."""
+    return Federation.of(8)
+
+
+@pytest.fixture(scope="module")
+def shared(eight):
+    """A round of eight in which all have shared, to be forked."""
+    return eight.round().until("share")

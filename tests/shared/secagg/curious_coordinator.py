@@ -133,3 +133,18 @@ class Curious:
         inside = np.abs(weights) > 1e-9
         np.testing.assert_allclose(weights[inside], 1, atol=1e-9)
         return {name for name, is_in in zip(self.rows, inside, strict=True) if is_in}
+
+
+def shared_round(federation, **task):
+    """Return a round in which all have shared."""
+    return federation.round(**task).until("share")
+
+
+def released_round(federation, **task):
+    """Return a round in which all have released."""
+    return federation.round(**task).until("release")
+
+
+def sees_all(whole):
+    """Return what a coordinator knows who saw every silo that was asked."""
+    return Curious(whole).saw(*(whole.silos[name] for name in whole.words))

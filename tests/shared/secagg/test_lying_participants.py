@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from curious_coordinator import Curious, refused
+from curious_coordinator import refused, released_round, sees_all, shared_round
 from masked_federation import Federation
 
 from fondaco.shared.secagg import assembly
@@ -22,24 +22,8 @@ from fondaco.shared.secagg.parcels import SHARES, Route
 VICTIM = "silo-000"
 
 
-def _shared(federation, **task):
-    return federation.round(**task).until("share")
-
-
-def _released(federation, **task):
-    return federation.round(**task).until("release")
-
-
-def _survivors(whole, *names):
-    return whole.name_survivors(*names)
-
-
-def _sees_all(whole):
-    return Curious(whole).saw(*(whole.silos[name] for name in whole.words))
-
-
 def test_fewer_participants_than_the_plan_needs_are_refused(six):
-    whole = _shared(six)
+    whole = shared_round(six)
     told = whole.deliveries()[VICTIM]
     few = {name: told.participants[name] for name in six.names[:4]}
     with refused("too-few"):
@@ -47,7 +31,7 @@ def test_fewer_participants_than_the_plan_needs_are_refused(six):
 
 
 def test_single_silo_cohort_is_refused(six):
-    whole = _shared(six)
+    whole = shared_round(six)
     told = whole.deliveries()[VICTIM]
     alone = {VICTIM: told.participants[VICTIM]}
     with refused("too-few"):
@@ -74,7 +58,7 @@ def test_participant_outside_of_the_roster_is_refused(six):
 
 
 def test_silo_that_is_no_participant_masks_nothing(six):
-    whole = _shared(six)
+    whole = shared_round(six)
     told = whole.deliveries()["silo-001"]
     others = {name: told.participants[name] for name in six.names[1:]}
     with refused("not-a-survivor"):
@@ -82,7 +66,7 @@ def test_silo_that_is_no_participant_masks_nothing(six):
 
 
 def test_delivery_before_a_roster_is_refused(six):
-    whole = _shared(six)
+    whole = shared_round(six)
     late = six.silo(VICTIM)
     late.hello(whole.task)
     with refused("out-of-order"):
@@ -90,7 +74,7 @@ def test_delivery_before_a_roster_is_refused(six):
 
 
 def test_other_participants_afterwards_are_refused(six):
-    whole = _released(six)
+    whole = released_round(six)
     told = whole.deliveries()[VICTIM]
     fewer = {name: told.participants[name] for name in six.names[:5]}
     with refused("other-roster"):
@@ -98,15 +82,15 @@ def test_other_participants_afterwards_are_refused(six):
 
 
 def test_delivery_of_an_earlier_attempt_is_refused(six):
-    earlier = _released(six, run_id="one")
-    whole = _shared(six, run_id="one", attempt=2)
+    earlier = released_round(six, run_id="one")
+    whole = shared_round(six, run_id="one", attempt=2)
     with refused("bad-signature"):
         whole.silos[VICTIM].release(earlier.deliveries()[VICTIM])
 
 
 def test_parcels_of_an_earlier_attempt_are_as_good_as_none(six):
-    earlier = _released(six, run_id="one")
-    whole = _shared(six, run_id="one", attempt=2)
+    earlier = released_round(six, run_id="one")
+    whole = shared_round(six, run_id="one", attempt=2)
     silo, told = whole.silos[VICTIM], whole.deliveries()[VICTIM]
     silo.release(replace(told, parcels=earlier.deliveries()[VICTIM].parcels))
     assert silo.session.mask_shares == {}
@@ -124,7 +108,7 @@ def _swapped(deliveries):
 
 
 def test_parcels_for_somebody_else_open_for_nobody(six):
-    whole = _shared(six)
+    whole = shared_round(six)
     swapped = _swapped(whole.deliveries())
     whole.deliveries = lambda: swapped
     whole.release().confirm()
@@ -134,7 +118,7 @@ def test_parcels_for_somebody_else_open_for_nobody(six):
 
 def test_parcels_of_somebody_else_open_for_nobody(six):
     """The sender is part of the key."""
-    whole = _shared(six)
+    whole = shared_round(six)
     told = whole.deliveries()[VICTIM]
     turned = dict(zip(told.parcels, reversed(told.parcels.values()), strict=True))
     del turned["silo-003"]
@@ -144,14 +128,14 @@ def test_parcels_of_somebody_else_open_for_nobody(six):
 
 
 def test_parcels_for_somebody_else_are_refused_by_the_hybrid():
-    whole = _shared(Federation.of(3, hybrid=True))
+    whole = shared_round(Federation.of(3, hybrid=True))
     with refused("bad-parcel"):
         whole.silos["silo-001"].release(_swapped(whole.deliveries())["silo-001"])
 
 
 def _split_view(six):
     """One half is told of all six participants, the other of five."""
-    whole = _shared(six)
+    whole = shared_round(six)
     five = [said for said in whole.known.shares.values() if said.silo_id != "silo-005"]
     other = whole.fork().agree(five)
     for name in six.names:
@@ -162,7 +146,7 @@ def _split_view(six):
 
 def test_silos_that_were_told_of_different_participants_share_no_mask(six):
     whole, other = _split_view(six)
-    assert _sees_all(whole).learns() == []
+    assert sees_all(whole).learns() == []
     signatures = {name: whole.silos[name].signature for name in six.names[:5]}
     for view in (whole, other):
         survivors = assembly.survivors_of(view.known, signatures)
@@ -188,7 +172,7 @@ def _with_own_secret(whole, sender, receiver, parcel):
 
 def test_coordinator_cannot_put_in_its_own_post_quantum_secret():
     """Recorded today, X25519 broken later: then the secret that went through ML-KEM must hold."""
-    whole = _shared(Federation.of(3, hybrid=True))
+    whole = shared_round(Federation.of(3, hybrid=True))
     told = whole.deliveries()["silo-002"]
     for forged in _with_own_secret(whole, "silo-000", "silo-002", told.parcels["silo-000"]):
         with refused("bad-parcel"):

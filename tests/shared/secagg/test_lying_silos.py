@@ -20,18 +20,6 @@ LIAR = "silo-003"
 SIZE = parcel_size(hybrid=False, upward=True, holds=True)
 
 
-@pytest.fixture(scope="module")
-def eight():
-    """Eight silos; six must remain."""
-    return Federation.of(8)
-
-
-@pytest.fixture(scope="module")
-def shared(eight):
-    """A round of eight in which all have shared, to be forked."""
-    return eight.round().until("share")
-
-
 def _refuses_greeting(federation, hello, task, code):
     with refused(code):
         assembly.check_greeting(hello, task, federation.terms)

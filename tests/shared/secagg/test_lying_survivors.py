@@ -4,7 +4,7 @@ from dataclasses import replace
 from itertools import combinations
 
 import pytest
-from curious_coordinator import Curious, refused
+from curious_coordinator import refused, released_round, sees_all, shared_round
 from masked_federation import Federation
 
 from fondaco.shared.errors import RoundError
@@ -15,26 +15,10 @@ from fondaco.shared.secagg.messages import Certificate, participants_digest
 VICTIM = "silo-000"
 
 
-def _shared(federation, **task):
-    return federation.round(**task).until("share")
-
-
-def _released(federation, **task):
-    return federation.round(**task).until("release")
-
-
-def _survivors(whole, *names):
-    return whole.name_survivors(*names)
-
-
-def _sees_all(whole):
-    return Curious(whole).saw(*(whole.silos[name] for name in whole.words))
-
-
 def test_honest_round_tells_the_sum_and_nothing_else(six):
     """The yardstick itself: before the answers nothing, afterwards one sum."""
-    whole = _released(six)
-    curious = _sees_all(whole)
+    whole = released_round(six)
+    curious = sees_all(whole)
     assert curious.learns() == []
     whole.confirm().unmask()
     curious.told(*whole.answers.values())
@@ -42,16 +26,16 @@ def test_honest_round_tells_the_sum_and_nothing_else(six):
 
 
 def test_yardstick_sees_what_both_shares_of_a_silo_would_tell(six):
-    whole = _released(six)
-    curious = _sees_all(whole).bribe(*(whole.silos[name] for name in six.names[1:]))
+    whole = released_round(six)
+    curious = sees_all(whole).bribe(*(whole.silos[name] for name in six.names[1:]))
     assert {VICTIM} in curious.learns()
 
 
 def test_two_survivors_sets_find_no_two_certificates(six):
     """Both shares of one silo: half is told it lives, half that it fell silent."""
-    whole = _released(six)
+    whole = released_round(six)
     for victim_lives, names in ((True, six.names[:3]), (False, six.names[3:])):
-        told = _survivors(whole, *(six.names if victim_lives else six.names[1:]))
+        told = whole.name_survivors(*(six.names if victim_lives else six.names[1:]))
         said = [whole.silos[name].confirm(told) for name in names]
         with refused("too-few"):
             assembly.certificate(told, said, six.terms)
@@ -65,12 +49,12 @@ def test_two_survivors_sets_find_no_two_certificates(six):
 
 def test_both_shares_of_one_silo_are_never_told(six):
     """After the answer for a set with the victim none is given for one without it."""
-    whole = _released(six).confirm()
+    whole = released_round(six).confirm()
     name = "silo-001"
     first = whole.silos[name].unmask(whole.certificate)
     assert VICTIM in first.self_shares
     assert first.mask_shares == {}
-    without = six.certificate(six.names[1:], _survivors(whole, *six.names[1:]))
+    without = six.certificate(six.names[1:], whole.name_survivors(*six.names[1:]))
     with refused("no-session"):
         whole.silos[name].unmask(without)
 
@@ -109,9 +93,9 @@ def test_no_two_certificates_without_an_honest_silo_in_both(n):
 
 def test_silo_that_lives_and_is_called_silent_stays_masked(six):
     """Claims a drop-out that did not happen: the victim refuses, its own mask stays."""
-    whole = _released(six)
-    curious = _sees_all(whole)
-    lie = _survivors(whole, *six.names[1:])
+    whole = released_round(six)
+    curious = sees_all(whole)
+    lie = whole.name_survivors(*six.names[1:])
     with refused("not-a-survivor"):
         whole.silos[VICTIM].confirm(lie)
     certificate = six.certificate(six.names[1:], lie)
@@ -123,8 +107,8 @@ def test_silo_that_lives_and_is_called_silent_stays_masked(six):
 
 def test_bribed_silos_add_nothing_but_their_own_numbers(six):
     """With t_collude silos' secrets the others are still seen as one sum."""
-    whole = _released(six)
-    curious = _sees_all(whole).bribe(whole.silos["silo-005"])
+    whole = released_round(six)
+    curious = sees_all(whole).bribe(whole.silos["silo-005"])
     whole.confirm().unmask()
     curious.told(*whole.answers.values())
     inside = [set(names) - {"silo-005"} for names in curious.learns()]
@@ -132,16 +116,16 @@ def test_bribed_silos_add_nothing_but_their_own_numbers(six):
 
 
 def test_fewer_survivors_than_the_plan_needs_are_refused(six):
-    whole = _released(six)
+    whole = released_round(six)
     for names in ([VICTIM], six.names[:4]):
         with refused("too-few"):
-            whole.silos[VICTIM].confirm(_survivors(whole, *names))
+            whole.silos[VICTIM].confirm(whole.name_survivors(*names))
 
 
 def test_survivor_that_never_took_part_is_refused(six):
     whole = six.round().until("release", share=["silo-005"])
     with refused("unknown-silo"):
-        whole.silos[VICTIM].confirm(_survivors(whole, *six.names))
+        whole.silos[VICTIM].confirm(whole.name_survivors(*six.names))
 
 
 def test_survivor_whose_numbers_never_came_is_refused(six):
@@ -168,8 +152,8 @@ def test_survivor_that_masked_among_others_is_refused(six):
 
 @pytest.mark.parametrize("field", ["task", "roster", "participants"])
 def test_survivors_of_another_attempt_are_refused(six, field):
-    earlier = _released(six, run_id="one")
-    whole = _released(six, run_id="one", attempt=2)
+    earlier = released_round(six, run_id="one")
+    whole = released_round(six, run_id="one", attempt=2)
     mixed = replace(whole.survivors, **{field: getattr(earlier.survivors, field)})
     for survivors in (earlier.survivors, mixed):
         with refused("other-roster"):
@@ -177,44 +161,44 @@ def test_survivors_of_another_attempt_are_refused(six, field):
 
 
 def test_survivors_of_other_participants_are_refused(six):
-    whole = _released(six)
+    whole = released_round(six)
     digest = participants_digest(whole.roster.digest, tuple(six.names[:5]))
     with refused("other-roster"):
         whole.silos[VICTIM].confirm(replace(whole.survivors, participants=digest))
 
 
 def test_survivors_that_change_late_are_refused(six):
-    whole = _released(six)
+    whole = released_round(six)
     whole.silos[VICTIM].confirm(whole.survivors)
     with refused("other-survivors"):
-        whole.silos[VICTIM].confirm(_survivors(whole, *six.names[:5]))
+        whole.silos[VICTIM].confirm(whole.name_survivors(*six.names[:5]))
 
 
 def test_survivors_that_change_in_the_certificate_are_refused(six):
-    whole = _released(six).confirm()
-    other = six.certificate(six.names[:5], _survivors(whole, *six.names[:5]))
+    whole = released_round(six).confirm()
+    other = six.certificate(six.names[:5], whole.name_survivors(*six.names[:5]))
     with refused("other-survivors"):
         whole.silos[VICTIM].unmask(other)
 
 
 def test_confirmation_before_taking_part_is_refused(six):
-    whole = _released(six)
+    whole = released_round(six)
     early = six.round().until("share").silos[VICTIM]
     with refused("out-of-order"):
         early.confirm(whole.survivors)
 
 
 def test_unmasking_before_taking_part_is_refused(six):
-    whole = _released(six).confirm()
-    late = _shared(six).silos[VICTIM]
+    whole = released_round(six).confirm()
+    late = shared_round(six).silos[VICTIM]
     with refused("out-of-order"):
         late.unmask(whole.certificate)
 
 
 def test_certificate_of_the_others_is_enough_but_not_without_this_silo(six):
     """Whoever was not asked to confirm answers all the same, if it is among the survivors."""
-    whole = _released(six).confirm([VICTIM])
-    without = six.certificate(six.names[1:], _survivors(whole, *six.names[1:]))
+    whole = released_round(six).confirm([VICTIM])
+    without = six.certificate(six.names[1:], whole.name_survivors(*six.names[1:]))
     with refused("not-a-survivor"):
         whole.silos[VICTIM].unmask(without)
     said = whole.silos[VICTIM].unmask(whole.certificate)
@@ -224,7 +208,7 @@ def test_certificate_of_the_others_is_enough_but_not_without_this_silo(six):
 @pytest.mark.parametrize("signers", [0, 1, 4])
 def test_unmasking_without_enough_confirmations_is_refused(six, signers):
     """Threshold 0, threshold 1, one too few."""
-    whole = _released(six).confirm()
+    whole = released_round(six).confirm()
     few = six.certificate(six.names[:signers], whole.survivors)
     with refused("too-few"):
         whole.silos[VICTIM].unmask(few)
@@ -238,7 +222,7 @@ def test_certificate_of_silos_that_fell_silent_is_refused(six):
 
 
 def test_certificate_with_forged_signatures_is_refused(six):
-    whole = _released(six).confirm()
+    whole = released_round(six).confirm()
     signatures = whole.certificate.confirmations
     one = signatures["silo-001"]
     for forged in (dict.fromkeys(signatures, one), dict.fromkeys(signatures, bytes(64))):
@@ -247,8 +231,8 @@ def test_certificate_with_forged_signatures_is_refused(six):
 
 
 def test_certificate_of_an_earlier_attempt_is_refused(six):
-    earlier = _released(six, run_id="one").confirm()
-    whole = _released(six, run_id="one", attempt=2).confirm()
+    earlier = released_round(six, run_id="one").confirm()
+    whole = released_round(six, run_id="one", attempt=2).confirm()
     with refused("other-roster"):
         whole.silos[VICTIM].unmask(earlier.certificate)
     old = replace(whole.certificate, confirmations=earlier.certificate.confirmations)
@@ -258,22 +242,22 @@ def test_certificate_of_an_earlier_attempt_is_refused(six):
 
 def test_agreement_is_no_confirmation(six):
     """Signatures say what they are over: those under a roster do not certify survivors."""
-    whole = _released(six).confirm()
+    whole = released_round(six).confirm()
     agreements = {name: said.signature for name, said in whole.known.shares.items()}
     with refused("bad-signature"):
         whole.silos[VICTIM].unmask(replace(whole.certificate, confirmations=agreements))
 
 
 def test_second_answer_is_refused_whoever_is_said_to_survive(six):
-    whole = _released(six).confirm().unmask()
-    other = six.certificate(six.names[:5], _survivors(whole, *six.names[:5]))
+    whole = released_round(six).confirm().unmask()
+    other = six.certificate(six.names[:5], whole.name_survivors(*six.names[:5]))
     for certificate in (whole.certificate, other):
         with refused("no-session"):
             whole.silos[VICTIM].unmask(certificate)
 
 
 def test_nothing_at_all_is_said_after_the_answer(six):
-    whole = _released(six).confirm().unmask()
+    whole = released_round(six).confirm().unmask()
     silo = whole.silos[VICTIM]
     steps = (
         lambda: silo.share(whole.roster),
@@ -289,7 +273,7 @@ def test_too_few_answers_unmask_nothing(six):
     """One more would be enough."""
     need = six.terms.share_threshold
     whole = six.round().until("unmask", release=["silo-005"], unmask=six.names[: 6 - need])
-    curious = _sees_all(whole).told(*whole.answers.values())
+    curious = sees_all(whole).told(*whole.answers.values())
     assert curious.learns() == []
     with pytest.raises(RoundError, match=f"{need - 1} sound shares of silo-000 came, {need} are"):
         whole.total()
@@ -297,15 +281,15 @@ def test_too_few_answers_unmask_nothing(six):
 
 def test_answers_of_two_attempts_do_not_add_up(six):
     """Seeds of another attempt unmask nothing of this one."""
-    earlier = _released(six, run_id="one").confirm().unmask()
-    whole = _released(six, run_id="one", attempt=2)
-    assert _sees_all(whole).told(*earlier.answers.values()).learns() == []
+    earlier = released_round(six, run_id="one").confirm().unmask()
+    whole = released_round(six, run_id="one", attempt=2)
+    assert sees_all(whole).told(*earlier.answers.values()).learns() == []
 
 
 def test_hybrid_survives_the_same_yardstick():
     federation = Federation.of(4, hybrid=True)
     whole = federation.round().until("confirm", release=["silo-001"])
-    curious = _sees_all(whole)
+    curious = sees_all(whole)
     assert curious.learns() == []
     curious.told(*whole.unmask().answers.values())
     assert curious.learns() == [{"silo-000", "silo-002", "silo-003"}]

@@ -3,212 +3,23 @@
 Exit codes: 0 done, 1 the answer is no, 2 could not do it.
 """
 
-import json
-from dataclasses import asdict
-from pathlib import Path
-from typing import Annotated
-
-import typer
-from rich.markup import escape
-from rich.table import Table
-
-from fondaco.shared.chain.keys import PublicKey
-from fondaco.shared.console import AsJson, err_console, new_app, out_console
+from fondaco.shared.console import new_app
 from fondaco.shared.console import run as run_app
-from fondaco.shared.errors import ConfigError
-from fondaco.shared.plan_text import read_plan
 
-from .forgetting import forget
-from .ledger_view import export_lines, ledger_facts, note_audit, read_lines, show_ledger
-from .limits import new_policy
-from .meaning import meaning_in_words, plan_meaning
-from .owner import Owner
-from .state import open_state
+from .commands.budget import approve, erase, keys, leave, ledger, policy
+from .commands.serving import recommend
 
 app = new_app(
     "A data owner's side: keys, limits, plans, ledger, and recommendations for customers."
 )
 
-Home = Annotated[
-    Path,
-    typer.Option(help="The owner's folder; a silo of a simulation (DIR/silos/NAME) is one too."),
-]
-
-
-@app.command()
-def recommend(
-    *,
-    state: Annotated[
-        Path,
-        typer.Option(help="A silo's folder, as `fondaco-simulate run --keep-silos` leaves it."),
-    ],
-    customer: Annotated[str, typer.Option(help="The customer's id.")],
-    n: Annotated[int, typer.Option("-n", help="Items to recommend.", min=1)] = 10,
-    as_json: AsJson = False,
-) -> None:
-    """Recommend items that CUSTOMER does not have yet, and say which part argued for each."""
-    silo = open_state(state)
-    rows = silo.recommend(customer, n)
-    if as_json:
-        print(json.dumps({"silo_id": silo.silo_id, "customer": customer, "items": rows}))
-        return
-    title = escape(f"{silo.silo_id}: for customer {customer}")
-    table = Table("", "item", "text", "score", "global", "own", "content", title=title, box=None)
-    for rank, row in enumerate(rows, start=1):
-        parts = [f"{row[part]:+.2f}" for part in ("score", "global", "own", "content")]
-        table.add_row(str(rank), escape(row["item_id"]), escape(row["text"]), *parts)
-    out_console.print(table)
-
-
-@app.command()
-def keys(
-    *,
-    home: Home,
-    silo: Annotated[str, typer.Option(help="The silo's public name; makes a new key.")] = "",
-    rotate: Annotated[
-        bool, typer.Option(help="Replace the key; plans that name the old one end.")
-    ] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Make this owner's key, or print the public text of it for the coordinator and the peers."""
-    owner = Owner.make(home, silo) if silo else Owner.open(home)
-    if rotate:
-        owner = owner.rotate()
-    public = owner.identity.public.text()
-    if as_json:
-        print(json.dumps({"silo_id": owner.silo_id, "key": public}))
-        return
-    print(public)
-
-
-@app.command()
-def policy(
-    *,
-    home: Home,
-    epsilon_per_year: Annotated[
-        float | None, typer.Option(help="All plans together, in any 365 days.", min=0.01)
-    ] = None,
-    epsilon_if_masking_broke: Annotated[
-        float | None, typer.Option(help="Any one plan, if secure aggregation broke.", min=0.01)
-    ] = None,
-    target_delta: Annotated[
-        float | None, typer.Option(help="Of both; 1e-5 unless it was set before.")
-    ] = None,
-    peer: Annotated[
-        list[str] | None,
-        typer.Option(help="Public key of a peer or the coordinator, checked with its owner."),
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Set or show the owner's own limits, which no plan may pass, and pin peers' keys."""
-    owner = Owner.open(home)
-    owner.pin([PublicKey.from_text(text) for text in peer or []])
-    with owner.ledger() as ledger:
-        given = epsilon_per_year, epsilon_if_masking_broke, target_delta
-        if any(limit is not None for limit in given):
-            ledger.adopt(new_policy(ledger.policy(), *given))
-        limits = ledger.policy()
-    terms = asdict(limits) if limits else {}
-    peers = [key.name for key in owner.peers()]
-    if as_json:
-        print(json.dumps({"limits": terms, "peers": peers}))
-        return
-    if limits is None:
-        out_console.print("no limits are set yet: nothing can be approved")
-    for name, value in terms.items():
-        out_console.print(f"{name.replace('_', ' ')}: {value}")
-    out_console.print(f"pinned keys: {escape(', '.join(peers) or 'none')}")
-
-
-@app.command()
-def approve(
-    plan: Annotated[Path, typer.Argument(help="The plan's .toml (or .json) file.")],
-    *,
-    home: Home,
-    yes: Annotated[bool, typer.Option("--yes", help="Sign without asking.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Say in plain words what PLAN allows and costs, and sign it if the owner agrees."""
-    owner, agreed = Owner.open(home), read_plan(plan)
-    with owner.ledger() as ledger:
-        facts = plan_meaning(agreed, ledger.policy())
-    if as_json and not yes:
-        print(json.dumps({**facts, "approved": False}))
-        return
-    if not as_json:
-        for paragraph in meaning_in_words(agreed, facts):
-            out_console.print(f"- {escape(paragraph)}", highlight=False)
-    owner.check(agreed)
-    if not yes and not typer.confirm("Sign this plan?"):
-        raise typer.Exit(1)
-    path = owner.approve(agreed)
-    if as_json:
-        print(json.dumps({**facts, "approved": True, "kept_as": str(path)}))
-        return
-    out_console.print(f"signed; kept as {escape(str(path))}", soft_wrap=True)
-
-
-@app.command()
-def leave(
-    *,
-    home: Home,
-    reason: Annotated[str, typer.Option(help="Written into the ledger.")] = "the owner leaves",
-) -> None:
-    """Withdraw from the approved plan: nothing is debited any more, nothing comes back."""
-    owner = Owner.open(home)
-    plan = owner.approved()
-    if plan is None:
-        raise ConfigError(f"{owner.silo_id} has no plan in force")
-    with owner.ledger() as ledger:
-        ledger.approve(plan, approved=0, reason=reason)
-    out_console.print(f"{escape(owner.silo_id)} has left; its ledger says so")
-
-
-@app.command()
-def erase(
-    customer: Annotated[str, typer.Argument(help="The customer's id.")],
-    *,
-    home: Home,
-) -> None:
-    """Remove a customer's rows and keep them out; whatever was released already stays."""
-    owner = Owner.open(home)
-    forgotten = forget(owner, customer)
-    out_console.print(
-        f"{forgotten} rows are gone. What was released before is covered by the plan's promise, "
-        "not undone; models age out when they are trained again."
-    )
-
-
-@app.command()
-def ledger(
-    *,
-    home: Home,
-    only: Annotated[str, typer.Option("--type", help="Only records of this type.")] = "",
-    export: Annotated[Path | None, typer.Option(help="Write all records as JSONL.")] = None,
-    take_back: Annotated[
-        Path | None,
-        typer.Option("--import", help="Take lost records back from an export or a replica."),
-    ] = None,
-    audited: Annotated[
-        Path | None, typer.Option(help="Note an audit's report.json in the ledger.")
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Show what was promised, spent and refused; export it for an auditor."""
-    owner = Owner.open(home)
-    if take_back is not None:
-        taken = owner.restore(read_lines(take_back))
-        (err_console if as_json else out_console).print(f"{taken} records were taken back")
-    with owner.ledger() as opened:
-        if audited is not None:
-            note_audit(opened, audited)
-        if export is not None:
-            export_lines(opened, export)
-        facts = ledger_facts(opened, only)
-    if as_json:
-        print(json.dumps(facts))
-        return
-    show_ledger(out_console, facts)
+app.command()(keys)
+app.command()(policy)
+app.command()(approve)
+app.command()(ledger)
+app.command()(recommend)
+app.command()(erase)
+app.command()(leave)
 
 
 def main() -> None:

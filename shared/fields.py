@@ -5,7 +5,9 @@ from collections.abc import Callable, Mapping
 from typing import Literal
 
 Value = str | int | float
-Kind = Literal["silo", "digest", "word", "address", "decimal", "count", "seconds", "place"]
+Kind = Literal[
+    "silo", "digest", "word", "phrase", "error", "address", "decimal", "count", "seconds", "place"
+]
 Fields = Mapping[str, Kind]
 """Name of a field -> what its value must be."""
 
@@ -26,13 +28,19 @@ KINDS: Mapping[Kind, Callable[[object], bool]] = {
     ),
     "digest": _matches(r"(sha256:)?([0-9a-fA-F]{4}[ :-]?){2,16}"),
     "word": _matches(r"[a-z][a-z0-9 _.-]{0,59}"),
+    "phrase": _matches(r"[A-Za-z][A-Za-z0-9 _.-]{0,59}"),
+    "error": _matches(r"[A-Za-z_][A-Za-z0-9_]{2,59}"),
     "address": _matches(r"[A-Za-z0-9.:\[\]-]{1,253}"),
     "decimal": _matches(r"[0-9]{1,20}(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?"),
     "count": lambda value: type(value) is int and 0 <= value <= MAX_COUNT,
     "seconds": lambda value: type(value) in (int, float) and 0 <= float(str(value)) <= MAX_COUNT,
-    "place": _matches(r"[A-Za-z0-9_.<>/-]{1,160}:[0-9]{1,7}"),
+    "place": _matches(r"[A-Za-z0-9_.<>-]{1,160}:[0-9]{1,7}"),
 }
-"""Kind -> whether a value is of it. A `silo` is a public name, a `place` a line of our code."""
+"""Kind -> whether a value is of it.
+
+A `silo` is a public name, a `word` one of our own, an `error` the name of a class, a `place` a
+module and a line of it.
+"""
 
 
 def misfits(allowed: Fields, given: Mapping[str, object]) -> list[str]:

@@ -108,7 +108,7 @@ def install(process: str) -> None:
     sys.excepthook = _crashed
     threading.excepthook = _thread_crashed
     sys.unraisablehook = _unraisable
-    warnings.showwarning = _warned
+    warnings.showwarning = _warned  # type: ignore[assignment]
     root = logging.getLogger()
     for logger in (root, *_loggers()):
         logger.handlers.clear()

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from fondaco.shared.catalogue import Catalogue
 from fondaco.shared.chain.keys import COORDINATOR, Identity
 from fondaco.shared.codec import Shapes
+from fondaco.shared.errors import ConfigError
 from fondaco.shared.models import PublicFacts
 from fondaco.shared.models.terms import FUSION, POPULARITY, PlannedModels, combiner_of
 from fondaco.shared.privacy.events import PrivacyEvent
@@ -35,6 +36,7 @@ from .journal import Journals
 from .learning import Learner
 from .masked import collect_masked
 from .rounds import NOTHING_MORE, About, Cohort, Coordinator, Progress
+from .watch import Watch
 from .witness import WitnessBook
 
 
@@ -46,6 +48,7 @@ class Job:
         deadline_s: time after which a round goes on without the missing silos [s].
         weights: public weight of each silo in an average.
         identity: the coordinator's key.
+        watch: told how the run goes.
         continued: an earlier run whose popularity, Gram and parameters this one starts from.
     """
 
@@ -55,6 +58,7 @@ class Job:
     deadline_s: float
     progress: Progress
     identity: Identity
+    watch: Watch = field(default_factory=Watch)
     weights: Mapping[str, float] = field(default_factory=dict)
     continued: Artefact | None = None
 
@@ -79,7 +83,13 @@ def run_job(grid: Grid, job: Job) -> Outcome:
     Raises:
         RoundError: too few silos took part in a round.
     """
-    coordinator = Coordinator(
+    coordinator = coordinator_of(grid, job)
+    return _Run(coordinator, job, coordinator.roll_call()).finish()
+
+
+def coordinator_of(grid: Grid, job: Job) -> Coordinator:
+    """Return what runs the rounds of `job`."""
+    return Coordinator(
         grid,
         job.plan,
         Shapes.of_plan(job.plan),
@@ -87,8 +97,8 @@ def run_job(grid: Grid, job: Job) -> Outcome:
         progress=job.progress,
         weights=job.weights,
         book=WitnessBook(job.workspace.witness, job.plan, job.identity),
+        watch=job.watch,
     )
-    return _Run(coordinator, job, coordinator.roll_call()).finish()
 
 
 class _Run:
@@ -102,6 +112,7 @@ class _Run:
         self._checkpoints = Checkpoints(job.workspace.checkpoints, job.plan.digest)
         self._journals = Journals(job.workspace.journals)
         self._rounds: list[RoundResult] = []
+        self._published: GlobalModel | None = None
         self._unreached: list[Dropped] = []
         self._seconds: dict[str, float] = {}
 
@@ -165,11 +176,13 @@ class _Run:
         start = time.perf_counter()
         result = self._checkpoints.load(event.round_num)
         if result is None:
+            self._cohort = self._coordinator.welcome(self._cohort, self._published)
             result = self._collected(event, about)
             self._checkpoints.save(result)
         self._journals.remove(event.round_num)
         self._rounds.append(result)
         spent = time.perf_counter() - start
+        self._job.watch.round_done(result, spent)
         self._seconds[event.kind] = self._seconds.get(event.kind, 0.0) + spent
         return result
 
@@ -182,6 +195,7 @@ class _Run:
     def _publish(self, model: GlobalModel) -> str:
         """Send the model to all silos; return its digest."""
         model = replace(model, after_round=len(self._rounds))
+        self._published = model
         self._unreached += self._coordinator.publish(self._cohort, model)
         return model_digest(model)
 
@@ -203,9 +217,16 @@ app = ServerApp()
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Run the workspace that the run config names (`flwr run`)."""
+    """Run the simulation's workspace that the run config names (`flwr run`).
+
+    Raises:
+        ConfigError: its plan is none of a simulation: a deployed one runs under
+            `fondaco-server start`, which names no folder.
+    """
     workspace = Workspace(Path(str(context.run_config["workspace"])))
     plan = workspace.read_plan()
+    if plan.mode != "simulation":
+        raise ConfigError(f"{workspace.folder} holds a plan for {plan.mode!r}; see fondaco-server")
     _, seed = workspace.read_silos()
     job = Job(
         plan=plan,

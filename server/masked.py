@@ -216,10 +216,10 @@ class _MaskedSum:
         stage = self._request.kind
         for node, reply in self._coordinator.ask("train.release", blob, nodes, stage, masking=told):
             silo, said = nodes[node], b""
-            update = self._coordinator.released(reply, MaskedUpdate, self._request, silo)
+            update = self._coordinator.replies.released(reply, MaskedUpdate, self._request, silo)
             if isinstance(update, MaskedUpdate):
                 try:
-                    released = Released.from_bytes(self._coordinator.masking_of(reply))
+                    released = Released.from_bytes(self._coordinator.replies.masking(reply, silo))
                     if released.silo_id != silo:
                         raise CodecError("vouched for another silo")
                     assembly.check_released(released, known, self._terms)
@@ -286,7 +286,7 @@ class _MaskedSum:
             silo = nodes[node]
             try:
                 self._coordinator.hear(silo, reply)
-                answer = kind.from_bytes(self._coordinator.masking_of(reply))
+                answer = kind.from_bytes(self._coordinator.replies.masking(reply, silo))
                 if answer.silo_id != silo:
                     raise CodecError("answered for another silo")
                 check(answer)

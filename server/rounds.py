@@ -7,10 +7,8 @@ and nothing resumes.
 import hashlib
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 import numpy as np
 from flwr.app import Message
@@ -20,12 +18,12 @@ from numpy.typing import NDArray
 from fondaco.shared import codec
 from fondaco.shared.chain.keys import PublicKey
 from fondaco.shared.codec import Shapes
-from fondaco.shared.errors import CodecError, LedgerError, RoundError
+from fondaco.shared.errors import CodecError, RoundError
+from fondaco.shared.preflight import check, question
 from fondaco.shared.privacy.events import PrivacyEvent
 from fondaco.shared.privacy.plan import RunPlan
 from fondaco.shared.records import (
     GlobalModel,
-    MaskedUpdate,
     PrivateUpdate,
     RoundRequest,
     SiloStatus,
@@ -33,14 +31,17 @@ from fondaco.shared.records import (
 )
 
 from .aggregation import AGGREGATORS
+from .asking import POLL_S, Mail
 from .checkpoint import Dropped, RoundResult
+from .replies import Replies, about_ledgers, size_of
+from .watch import Watch
 from .witness import WitnessBook
 
-POLL_S = 0.05
 MOST_PASSES = 5
+LATE_S = 60.0
+"""Silos that come late are not waited for any longer at their roll call [s]."""
 
 NOTHING: Mapping[str, bytes] = {}
-U = TypeVar("U", PrivateUpdate, MaskedUpdate)
 
 Progress = Callable[[str, int, int], None]
 """(stage, silos heard, silos asked) -> None."""
@@ -70,6 +71,7 @@ class About:
 
 
 NOTHING_MORE = About()
+NOBODY = Cohort(silos={}, dropped=())
 
 
 class Coordinator:
@@ -83,6 +85,7 @@ class Coordinator:
         progress: told after every reply.
         weights: public weight of each silo in an average; 1 where none is named.
         book: what is known of the silos' ledgers.
+        watch: told how the run goes.
     """
 
     def __init__(
@@ -95,14 +98,16 @@ class Coordinator:
         progress: Progress,
         weights: Mapping[str, float] | None = None,
         book: WitnessBook,
+        watch: Watch | None = None,
     ) -> None:
         self._grid = grid
         self._book = book
         self._plan = plan
-        self._shapes = shapes
         self._deadline_s = deadline_s
         self._progress = progress
         self._weights = weights or {}
+        self._watch = watch or Watch()
+        self.replies = Replies(shapes, book, deadline_s, self._watch)
 
     def roll_call(self) -> Cohort:
         """Return the silos that run the agreed plan and code.
@@ -110,12 +115,38 @@ class Coordinator:
         Raises:
             RoundError: fewer than the plan's `n_min` do.
         """
-        silos: dict[int, str] = {}
+        cohort = self._greet(self._wait_for_nodes(), NOBODY, None)
+        self._require_quorum(len(cohort.silos), list(cohort.dropped), "roll call")
+        self._watch.present(cohort.silos.values())
+        return cohort
+
+    def welcome(self, cohort: Cohort, model: GlobalModel | None) -> Cohort:
+        """Return the cohort with those who have come since, told the newest model.
+
+        Asks nobody where there is no new node.
+        """
+        late = sorted(set(self._grid.get_node_ids()) - cohort.silos.keys())
+        missing = self._plan.cohort.n_silos - len(cohort.silos)
+        if not late or not missing:
+            return cohort
+        joined = self._greet(late, cohort, LATE_S)
+        new = {node: silo for node, silo in joined.silos.items() if node not in cohort.silos}
+        if new:
+            self._watch.present(joined.silos.values())
+            if model is not None:
+                self.publish(Cohort(silos=new, dropped=()), model)
+        return joined
+
+    def _greet(self, nodes: Sequence[int], known: Cohort, within_s: float | None) -> Cohort:
+        """Return the known silos and those of `nodes` that show that they belong to the plan."""
+        silos = dict(known.silos)
         dropped: list[Dropped] = []
-        nodes = dict.fromkeys(self._wait_for_nodes(), "")
         nonce = secrets.token_bytes(32)
-        for node, reply in self.ask("query.status", b"", nodes, "roll call", masking={"": nonce}):
-            status = self._read(reply, SiloStatus)
+        asked, masking = dict.fromkeys(nodes, ""), {"": nonce}
+        for node, reply in self.ask(
+            "query.status", b"", asked, "roll call", masking=masking, within_s=within_s
+        ):
+            status = self.replies.read(reply, SiloStatus)
             if isinstance(status, str):
                 dropped.append(Dropped(f"node {node}", 0, status))
             elif (status.plan_digest, status.code_digest) != self._agreed:
@@ -124,12 +155,14 @@ class Coordinator:
                 dropped.append(Dropped(status.silo_id, 0, "did not sign with its pinned key"))
             elif status.silo_id in silos.values():
                 dropped.append(Dropped(status.silo_id, 0, "answered from two nodes"))
-            elif why := self._hear(status.silo_id, reply):
+            elif why := self.replies.hear(status.silo_id, reply):
                 dropped.append(Dropped(status.silo_id, 0, why))
             else:
                 silos[node] = status.silo_id
-        self._require_quorum(len(silos), dropped, "roll call")
-        return Cohort(silos=silos, dropped=tuple(dropped))
+        for drop in dropped:
+            self._watch.dropped(drop.silo_id, drop.reason)
+        before = [drop for drop in known.dropped if drop.silo_id not in silos.values()]
+        return Cohort(silos=silos, dropped=tuple(dict.fromkeys([*before, *dropped])))
 
     def collect(
         self,
@@ -159,7 +192,7 @@ class Coordinator:
         self.witness(cohort)
         for node, reply in self.ask("train.release", blob, cohort.silos, kind):
             silo_id = cohort.silos[node]
-            update = self.released(reply, PrivateUpdate, request, silo_id)
+            update = self.replies.released(reply, PrivateUpdate, request, silo_id)
             if isinstance(update, str):
                 dropped.append(Dropped(silo_id, round_num, update))
             else:
@@ -198,8 +231,9 @@ class Coordinator:
         round_num = model.after_round + 1
         unreached = []
         for node, reply in self.ask("train.publish", codec.encode(model), cohort.silos, "publish"):
-            status, silo_id = self._read(reply, SiloStatus), cohort.silos[node]
-            why = status if isinstance(status, str) else self._hear(silo_id, reply)
+            silo_id = cohort.silos[node]
+            status = self.replies.read(reply, SiloStatus, silo_id)
+            why = status if isinstance(status, str) else self.replies.hear(silo_id, reply)
             unreached += [Dropped(silo_id, round_num, why)] if why else []
         return tuple(unreached)
 
@@ -216,9 +250,29 @@ class Coordinator:
             calls = {silo: self._book.call(silo, witness_for=o) for silo, o in charges.items()}
             asked = {node: silo for node, silo in cohort.silos.items() if silo in charges}
             for node, reply in self.ask("query.witness", b"", asked, "witness", calls=calls):
-                if reply is not None and not reply.has_error():
-                    self._collect(asked[node], reply)
+                self.replies.collect(asked[node], reply)
         self._book.save()
+
+    def rehearse(self, cohort: Cohort) -> None:
+        """Send every silo as much as a round would, and have as much sent back; no data.
+
+        Raises:
+            RoundError: fewer than the plan's `n_min` came through.
+        """
+        nonce = secrets.token_bytes(32)
+        masking = dict.fromkeys(cohort.silos.values(), question(nonce, self._plan))
+        through, dropped = 0, []
+        for node, reply in self.ask(
+            "query.preflight", b"", cohort.silos, "preflight", masking=masking
+        ):
+            silo_id = cohort.silos[node]
+            try:
+                check(nonce, self.replies.masking(reply, silo_id), self._plan)
+                through += 1
+            except CodecError as error:
+                dropped.append(Dropped(silo_id, 0, str(error)))
+                self._watch.dropped(silo_id, str(error))
+        self._require_quorum(through, dropped, "preflight")
 
     @property
     def _agreed(self) -> tuple[str, str]:
@@ -231,7 +285,7 @@ class Coordinator:
         text = self._plan.roster.get(silo_id)
         message = presence(self._plan.digest, silo_id, nonce)
         return text is not None and PublicKey.from_text(text).verifies(
-            self.masking_of(reply), message
+            self.replies.masking(reply), message
         )
 
     def _wait_for_nodes(self) -> list[int]:
@@ -253,6 +307,7 @@ class Coordinator:
         calls: Mapping[str, bytes] = NOTHING,
         masking: Mapping[str, bytes] = NOTHING,
         enough: Callable[[], bool] = lambda: False,
+        within_s: float | None = None,
     ) -> Iterator[tuple[int, Message | None]]:
         """Yield every node's reply as it comes; None for those silent at the deadline.
 
@@ -264,56 +319,32 @@ class Coordinator:
             calls: silo -> what it is told of ledgers, if not the usual.
             masking: silo -> an encoded message of a masked sum.
             enough: asked after every reply; once it holds, a tenth of the time is left.
+            within_s: a shorter deadline than usual [s].
         """
-        messages = [
-            Message(
-                codec.to_message(
-                    blob,
-                    calls.get(silo_id) or self._book.call(silo_id),
-                    masking.get(silo_id, b""),
-                ),
-                dst_node_id=node,
-                message_type=message_type,
-                group_id=stage,
-            )
-            for node, silo_id in nodes.items()
-        ]
-        waiting = dict(zip(self._grid.push_messages(messages), nodes, strict=True))
-        until = time.monotonic() + self._deadline_s
-        self._progress(stage, 0, len(nodes))
-        while waiting and time.monotonic() < until:
-            heard = len(waiting)
-            for reply in self._grid.pull_messages(list(waiting)):
-                node = waiting.pop(reply.metadata.reply_to_message_id, None)
-                if node is not None:
-                    yield node, reply
-                    if enough():
-                        until = min(until, time.monotonic() + self._deadline_s / 10)
-                    self._progress(stage, len(nodes) - len(waiting), len(nodes))
-            if len(waiting) == heard:
-                time.sleep(POLL_S)
-        for node in waiting.values():
-            yield node, None
 
-    def released(
-        self, reply: Message | None, kind: type[U], request: RoundRequest, silo_id: str
-    ) -> "U | str":
-        """Return the release in `reply`, or in words why it cannot be used."""
-        update = self._read(reply, kind)
-        if isinstance(update, str):
-            return update
-        return self._misfit(update, request, silo_id) or self._in_ledger(silo_id, reply) or update
+        def compose(node: int) -> Message:
+            call = calls.get(nodes[node]) or self._book.call(nodes[node])
+            parts = blob, call, masking.get(nodes[node], b"")
+            self._count(nodes[node], received=sum(map(len, parts)))
+            content = codec.to_message(*parts)
+            return Message(content, dst_node_id=node, message_type=message_type, group_id=stage)
 
-    def masking_of(self, reply: Message | None) -> bytes:
-        """Return what a reply says about a masked sum.
+        deadline_s = self._deadline_s if within_s is None else min(within_s, self._deadline_s)
+        mail = Mail(self._grid, compose, list(nodes), deadline_s=deadline_s, enough=enough)
+        self._tell(stage, 0, len(nodes))
+        for heard, (node, reply) in enumerate(mail.replies(), start=1):
+            if reply is not None and not reply.has_error():
+                self._count(nodes[node], sent=size_of(reply))
+            yield node, reply
+            self._tell(stage, heard, len(nodes))
 
-        Raises:
-            CodecError: it says nothing, and why.
-        """
-        why = self._missing(reply)
-        if reply is None or why:
-            raise CodecError(why)
-        return codec.from_message(reply.content).masking
+    def _count(self, silo_id: str, sent: int = 0, received: int = 0) -> None:
+        if silo_id:  # before the roll call nobody knows whose a node is
+            self._watch.traffic(silo_id, sent, received)
+
+    def _tell(self, stage: str, heard: int, asked: int) -> None:
+        self._progress(stage, heard, asked)
+        self._watch.stage(stage, heard, asked)
 
     def hear(self, silo_id: str, reply: Message | None) -> None:
         """Take in what a silo said of its ledger, if it did.
@@ -321,64 +352,14 @@ class Coordinator:
         Raises:
             CodecError: it cannot be right.
         """
-        if reply is None or reply.has_error() or not _about_ledgers(reply):
+        if reply is None or reply.has_error() or not about_ledgers(reply):
             return
-        if why := self._hear(silo_id, reply):
+        if why := self.replies.hear(silo_id, reply):
             raise CodecError(why)
 
     def heard_all(self) -> None:
         """Put what was heard of ledgers on disk: before the round counts as done."""
         self._book.save()
-
-    def _missing(self, reply: Message | None) -> str:
-        """Return in words why there is nothing in a reply, "" if there is."""
-        if reply is None:
-            return f"no answer within {self._deadline_s:g} s"
-        if reply.has_error():
-            return reply.error.reason or f"Flower error {reply.error.code}"
-        return ""
-
-    def _read(self, reply: Message | None, record_type: type[codec.R]) -> "codec.R | str":
-        """Return the record in `reply`, or in words why there is none."""
-        why = self._missing(reply)
-        if reply is None or why:
-            return why
-        try:
-            return codec.decode(codec.from_message(reply.content).record, record_type, self._shapes)
-        except CodecError as error:
-            return f"CodecError: {error}"
-
-    def _hear(self, silo_id: str, reply: Message | None) -> str:
-        """Take in what a silo said of its ledger; return why it cannot be right, or ""."""
-        try:
-            return self._book.hear(silo_id, _about_ledgers(reply))
-        except (CodecError, LedgerError) as error:
-            return f"{type(error).__name__}: {error}"
-
-    def _collect(self, silo_id: str, reply: Message) -> None:
-        """Take in a witness' signatures; what is malformed counts as none."""
-        with suppress(CodecError, LedgerError):
-            self._book.collect(silo_id, _about_ledgers(reply))
-
-    def _in_ledger(self, silo_id: str, reply: Message | None) -> str:
-        """Return why a release is not in its silo's ledger as it should be, or ""."""
-        why = self._hear(silo_id, reply)
-        if why or reply is None:
-            return why
-        shown = self._book.shows_release(silo_id, codec.from_message(reply.content).record)
-        return "" if shown else "its ledger does not show this release"
-
-    @staticmethod
-    def _misfit(update: PrivateUpdate | MaskedUpdate, request: RoundRequest, silo_id: str) -> str:
-        wanted = (silo_id, request.plan_digest, request.kind, request.round_num, request.attempt)
-        got = (
-            update.silo_id,
-            update.plan_digest,
-            update.kind,
-            update.round_num,
-            update.attempt,
-        )
-        return "" if got == wanted else "answered for another silo, plan or round"
 
     def _require_quorum(self, present: int, dropped: list[Dropped], stage: str) -> None:
         if present < self._plan.cohort.n_min:
@@ -387,10 +368,6 @@ class Coordinator:
                 f"{stage}: {present} silos answered, the plan needs {self._plan.cohort.n_min}"
                 + (f" ({reasons})" if reasons else "")
             )
-
-
-def _about_ledgers(reply: Message | None) -> bytes:
-    return codec.from_message(reply.content).ledger if reply is not None else b""
 
 
 def sha256(blob: bytes) -> str:

@@ -26,6 +26,7 @@ from flwr.supercore import telemetry
 
 from fondaco.client import app as client_app
 from fondaco.client.agent import SiloAgent
+from fondaco.client.boundary.app import SiloError
 from fondaco.client.dataset import SiloDataset
 from fondaco.client.dataset_files import save_silo
 from fondaco.client.state import open_agent
@@ -116,7 +117,7 @@ class Courier(ClientApp):
         """Return the silo's reply, or the public reason for having none."""
         try:
             return client_app.make_app(self._connect)(message, context)
-        except client_app.SiloError as error:
+        except SiloError as error:
             failure = Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, str(error))
             return Message(failure, reply_to=message)
 

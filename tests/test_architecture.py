@@ -23,6 +23,10 @@ PLACES = {
     "flwr": (
         "*/app.py",
         "server/rounds.py",
+        "server/asking.py",
+        "server/replies.py",
+        "server/deployed.py",
+        "server/launcher.py",
         "server/flower_accounting.py",
         "client/launcher.py",
         "shared/codec.py",
@@ -47,7 +51,7 @@ PLACES = {
     "joblib": (),
     "random": (),
 }
-PLACES["pyarrow"] = PLACES["pandas"]
+PLACES["pyarrow"] = (*PLACES["pandas"], "client/serving/files.py")
 CORE_LIBRARIES = {"numpy", "dp_accounting", "cryptography"}
 
 

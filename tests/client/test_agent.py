@@ -10,7 +10,7 @@ import pytest
 
 from fondaco.client import agent as agent_module
 from fondaco.client.agent import SiloAgent
-from fondaco.client.app import public_reason
+from fondaco.client.answers import public_reason
 from fondaco.client.dataset import Fold, Rows, SiloDataset
 from fondaco.client.home import SiloHome
 from fondaco.shared import codec

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fondaco.client.app import public_reason
+from fondaco.client.answers import public_reason
 from fondaco.shared.errors import (
     BudgetError,
     CodecError,

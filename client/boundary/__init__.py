@@ -1,0 +1,1 @@
+"""Between the agent, which has the data, and the courier, which has the network."""

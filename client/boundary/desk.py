@@ -1,0 +1,158 @@
+"""The agent's end of its socket: who may ask, one at a time, and nothing but known actions."""
+
+import os
+import socket
+import stat
+import struct
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+from fondaco.shared.codec import Parts
+from fondaco.shared.errors import CodecError, ConfigError
+
+from .frames import ERROR, MAX_REASON, OK, Limits, receive_frame, send_frame
+
+FIRST_PASSED_FD = 3
+REQUEST_S = 600.0
+"""Time for one request to arrive, however large it is [s]."""
+REPLY_S = 600.0
+WAITING = 16
+_CREDENTIALS = struct.Struct("3i")
+
+Answer = Callable[[str, Parts], Parts]
+"""(action, what came) -> what is answered."""
+
+
+class Desk:
+    """Answers on a listening socket until it is closed.
+
+    Args:
+        listening: bound; only its owner's processes can connect.
+        answer: gives the answer to an action; what it raises is told as `reason` says.
+        reason: an error -> words that may leave the silo.
+        actions: what may be asked.
+        limits: of what is asked, called for each request: another plan has others.
+        uids: whose processes may ask.
+        refused: told why something was not answered, without a word of its content.
+    """
+
+    def __init__(
+        self,
+        listening: socket.socket,
+        answer: Answer,
+        *,
+        reason: Callable[[Exception], str],
+        actions: Collection[str],
+        limits: Callable[[], Limits],
+        uids: Collection[int],
+        refused: Callable[[str], None],
+    ) -> None:
+        self._listening = listening
+        self._answer = answer
+        self._reason = reason
+        self._actions = actions
+        self._limits = limits
+        self._uids = uids
+        self._refused = refused
+
+    def serve(self) -> None:
+        """Answer one connection after another; returns once the socket is closed."""
+        while True:
+            try:
+                connection, _ = self._listening.accept()
+            except OSError:
+                return
+            with connection:
+                self._serve(connection)
+
+    def _serve(self, connection: socket.socket) -> None:
+        uid = peer_uid(connection)
+        if uid not in self._uids:
+            self._refused(f"a process of OS user {uid} asked")
+            return
+        try:
+            word, parts = self._reply(connection)
+            connection.settimeout(REPLY_S)
+            send_frame(connection, word, parts)
+        except (OSError, EOFError) as error:
+            self._refused(f"{type(error).__name__} on the socket")
+
+    def _reply(self, connection: socket.socket) -> tuple[str, Parts]:
+        """Return the frame that answers the one that comes; a malformed one gets a reason."""
+        try:
+            action, parts = receive_frame(connection, self._actions, self._limits(), REQUEST_S)
+        except CodecError as error:
+            self._refused("a malformed request")
+            return ERROR, _in_words(self._reason(error))
+        try:
+            return OK, self._answer(action, parts)
+        except Exception as error:
+            return ERROR, _in_words(self._reason(error))
+
+
+def _in_words(reason: str) -> Parts:
+    return Parts(record=reason.encode()[:MAX_REASON])
+
+
+def peer_uid(connection: socket.socket) -> int:
+    """Return the OS user at the other end, as the kernel knows it."""
+    size = _CREDENTIALS.size
+    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+    return int(_CREDENTIALS.unpack(raw)[1])
+
+
+def passed_socket() -> socket.socket | None:
+    """Return the listening socket that systemd or a supervisor passed on, None if there is none.
+
+    Source: sd_listen_fds(3).
+    """
+    if os.environ.get("LISTEN_PID") != str(os.getpid()) or os.environ.get("LISTEN_FDS") != "1":
+        return None
+    return socket.socket(fileno=FIRST_PASSED_FD)
+
+
+def listen(path: Path, owner: int | None = None) -> socket.socket:
+    """Return a listening socket at `path`, for its owner's processes alone.
+
+    Args:
+        path: in a folder that exists; a socket of an agent that died is replaced.
+        owner: OS user to give it to (root only); None keeps it.
+
+    Raises:
+        ConfigError: an agent listens there already, or the path is something else or too long.
+    """
+    _clear(path)
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)
+    try:
+        listening.bind(str(path))
+    except OSError as error:
+        listening.close()
+        raise ConfigError(f"the agent cannot listen at {path}: {error}") from error
+    finally:
+        os.umask(before)
+    if owner is not None:
+        os.chown(path, owner, -1)
+    listening.listen(WAITING)
+    return listening
+
+
+def _clear(path: Path) -> None:
+    """Remove the socket of an agent that is gone.
+
+    Raises:
+        ConfigError: somebody listens there, or it is no socket.
+    """
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise ConfigError(f"{path} is no socket; remove it or choose another courier's folder")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            path.unlink(missing_ok=True)
+            return
+    raise ConfigError(f"an agent listens at {path} already; stop it first")

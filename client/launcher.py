@@ -1,0 +1,50 @@
+"""What Flower's SuperExec starts at a silo in place of `flwr-clientapp`: installed code only.
+
+Flower's own program unpacks the bundle that the coordinator sent and runs what it finds there.
+This one hands over the courier's ClientApp of the installed package, whatever the bundle holds;
+the bundle is never written to disk. It replaces two names inside of flwr, which
+`tests/contracts/test_launchers.py` holds against the installed version.
+"""
+
+import os
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from flwr.clientapp import ClientApp
+from flwr.supernode.cli import flwr_clientapp
+
+from .boundary.app import courier_app
+from .deployment import read_courier
+
+FOLDER = "FONDACO_COURIER"
+"""Environment variable: the courier's folder. A bundle cannot set it."""
+
+
+def install(app: ClientApp) -> None:
+    """Make Flower's client program run `app`, and nothing that a bundle holds."""
+
+    def load(*_: Any, **__: Any) -> Callable[[str, str, str], ClientApp]:  # noqa: ANN401
+        return lambda fab_id, fab_version, fab_hash: app
+
+    def unpack_nothing(*_: Any, **__: Any) -> None:  # noqa: ANN401  (Flower's own signature)
+        return None
+
+    program = import_module("flwr.supernode.runtime.run_clientapp")
+    for name, ours in (("install_from_fab", unpack_nothing), ("get_load_client_app_fn", load)):
+        if not hasattr(program, name):
+            raise RuntimeError(f"this flwr has no {name}: bundles cannot be kept out")
+        setattr(program, name, ours)
+
+
+def main() -> None:
+    """Answer one message: the arguments are those of `flwr-clientapp`."""
+    os.umask(0o077)
+    settings = read_courier(Path(os.environ[FOLDER]))
+    install(courier_app(Path(settings.socket)))
+    flwr_clientapp()
+
+
+if __name__ == "__main__":
+    main()

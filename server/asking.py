@@ -1,0 +1,120 @@
+"""Messages to nodes and their replies, until a deadline: nodes that Flower loses are asked again.
+
+Flower gives up a message once its node is gone for a minute, and never brings it again. Silos
+answer the same question with the same bytes, so asking twice is safe, and a node that comes back
+in time costs the round nothing but that time.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from flwr.app import Message
+from flwr.common.constant import ErrorCode
+from flwr.serverapp import Grid
+
+POLL_S = 0.1
+PAUSE_S = 3.0
+"""Between two attempts to reach a node that is gone [s]."""
+RETURN_S = 180.0
+"""How long a node may be gone before it counts as silent [s]."""
+SILENCE = 4
+"""A silent node is asked again at this many parts of the deadline."""
+LOST = {
+    ErrorCode.MESSAGE_UNAVAILABLE,
+    ErrorCode.REPLY_MESSAGE_UNAVAILABLE,
+    ErrorCode.NODE_UNAVAILABLE,
+    ErrorCode.CLIENT_APP_CRASHED,
+}
+"""Flower's errors that say nothing about what the silo would have answered."""
+
+
+class Mail:
+    """One question to several nodes.
+
+    Args:
+        grid: Flower's, ours in a simulation.
+        compose: node -> a fresh message to it.
+        nodes: who is asked.
+        deadline_s: time after which nobody is waited for [s].
+        enough: asked after every reply; once it holds, a tenth of the time is left.
+    """
+
+    def __init__(
+        self,
+        grid: Grid,
+        compose: Callable[[int], Message],
+        nodes: Sequence[int],
+        *,
+        deadline_s: float,
+        enough: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._grid = grid
+        self._compose = compose
+        self._deadline_s = deadline_s
+        self._enough = enough
+        self._open = dict.fromkeys(nodes)
+        self._sent: dict[str, int] = {}
+        self._asked_at: dict[int, float] = {}
+        self._lost: dict[int, tuple[float, Message]] = {}
+
+    def replies(self) -> Iterator[tuple[int, Message | None]]:
+        """Yield every node's reply as it comes; None for those silent at the deadline."""
+        until = time.monotonic() + self._deadline_s
+        self._push(list(self._open))
+        while self._open and time.monotonic() < until:
+            heard = False
+            for reply in self._grid.pull_messages(list(self._sent)):
+                node = self._sent.pop(reply.metadata.reply_to_message_id, None)
+                if node is None or node not in self._open or self._is_lost(node, reply):
+                    continue
+                heard = True
+                del self._open[node]
+                yield node, reply
+                if self._enough():
+                    until = min(until, time.monotonic() + self._deadline_s / 10)
+            for node, last in self._given_up():
+                yield node, last
+            if not heard:
+                self._ask_again()
+                time.sleep(POLL_S)
+        for node in self._open:
+            yield node, self._lost[node][1] if node in self._lost else None
+
+    def _push(self, nodes: Sequence[int]) -> None:
+        now = time.monotonic()
+        self._asked_at |= dict.fromkeys(nodes, now)
+        ids = self._grid.push_messages([self._compose(node) for node in nodes])
+        for message_id, node in zip(ids, nodes, strict=True):
+            if message_id:  # None: the node is gone, and is asked again
+                self._sent[message_id] = node
+
+    def _is_lost(self, node: int, reply: Message) -> bool:
+        """Return whether Flower lost the message, not the silo; such a node is asked again."""
+        if not reply.has_error() or reply.error.code not in LOST:
+            self._lost.pop(node, None)
+            return False
+        since, _ = self._lost.get(node, (time.monotonic(), reply))
+        self._lost[node] = since, reply
+        return True
+
+    def _given_up(self) -> Iterator[tuple[int, Message]]:
+        """Yield nodes that have been gone for too long, with Flower's own words."""
+        for node, (since, reply) in list(self._lost.items()):
+            if node in self._open and time.monotonic() - since > RETURN_S:
+                del self._open[node]
+                yield node, reply
+
+    def _ask_again(self) -> None:
+        """Ask those once more that were lost, or are silent for long."""
+        now = time.monotonic()
+        waited = {node: now - self._asked_at[node] for node in self._open}
+        reachable = set(self._sent.values())
+        due = [
+            node
+            for node, seconds in waited.items()
+            if seconds > (self._deadline_s / SILENCE if node in reachable else PAUSE_S)
+        ]
+        if due:
+            here = set(self._grid.get_node_ids())
+            self._asked_at |= dict.fromkeys(due, now)
+            self._push([node for node in due if node in here])

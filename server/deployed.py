@@ -1,0 +1,121 @@
+"""Runs that a coordinator has prepared: one folder each, by the plan's digest."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from flwr.serverapp import Grid
+
+from fondaco.shared.catalogue import Catalogue
+from fondaco.shared.chain.keys import COORDINATOR, Identity
+from fondaco.shared.errors import ConfigError
+from fondaco.shared.privacy.plan import RunPlan
+from fondaco.shared.workspace import Workspace
+
+from .app import Job, coordinator_of, run_job
+from .home import ServerHome
+from .status import StatusFile
+
+RUNS, STATUS, REHEARSAL = "runs", "status.json", "preflight.json"
+TASKS = ("run", "preflight")
+_NAME = re.compile("[0-9a-f]{16}")
+
+
+@dataclass(frozen=True)
+class PreparedRun:
+    """The folder of one plan's run at a coordinator."""
+
+    folder: Path
+
+    @classmethod
+    def of(cls, home: ServerHome, name: str) -> "PreparedRun":
+        """Return the run of that name.
+
+        Raises:
+            ConfigError: it is none, or was not prepared here.
+        """
+        folder = home.folder / RUNS / name
+        if not _NAME.fullmatch(name) or not folder.is_dir():
+            raise ConfigError(f"no run {name[:40]!r} was prepared here; see fondaco-server run")
+        return cls(folder)
+
+    @property
+    def name(self) -> str:
+        """The first of the plan's digest."""
+        return self.folder.name
+
+    @property
+    def workspace(self) -> Workspace:
+        """Plan, catalogue, checkpoints, journals, witness book, model."""
+        return Workspace(self.folder)
+
+    def status(self, task: str) -> Path:
+        """The file that says how the run, or its rehearsal, goes."""
+        return self.folder / (STATUS if task == "run" else REHEARSAL)
+
+
+def prepare_run(home: ServerHome, plan: RunPlan, catalogue: Catalogue) -> PreparedRun:
+    """Write what the ServerApp reads; a run that was prepared before is left as it is.
+
+    Raises:
+        ConfigError: the plan names another coordinator, or the catalogue is another one.
+    """
+    identity = Identity.load(home.identity, COORDINATOR)
+    if plan.coordinator != identity.public.text():
+        raise ConfigError("the plan names another coordinator's key than this folder's")
+    if plan.catalogue_digest != catalogue.digest:
+        raise ConfigError(f"the plan was made for another catalogue, {plan.catalogue_digest[:19]}")
+    name = plan.digest.removeprefix("sha256:")[:16]
+    run = PreparedRun(home.folder / RUNS / name)
+    run.workspace.prepare(plan, catalogue, list(plan.roster), seed=0)
+    return run
+
+
+def run_prepared(grid: Grid, home_folder: Path, name: str, task: str) -> None:
+    """Run a prepared plan, or rehearse it; the status file says how it went.
+
+    Raises:
+        ConfigError: no such run or task.
+        RoundError: too few silos took part.
+    """
+    home = ServerHome.open(home_folder)
+    run = PreparedRun.of(home, name)
+    if task not in TASKS:
+        raise ConfigError(f"task {task[:40]!r} must be one of {TASKS}")
+    plan = run.workspace.read_plan()
+    status = StatusFile(run.status(task), plan)
+    status.begin(task)
+    job = Job(
+        plan=plan,
+        catalogue=run.workspace.read_catalogue(plan),
+        workspace=run.workspace,
+        deadline_s=home.config.deadline_s,
+        progress=_quiet,
+        identity=Identity.load(home.identity, COORDINATOR),
+        watch=status,
+    )
+    try:
+        if task == "run":
+            run_job(grid, job)
+        else:
+            _rehearse(grid, job)
+    except BaseException as error:
+        status.finish("failed", str(error) or type(error).__name__)
+        raise
+    status.finish("finished")
+
+
+def _rehearse(grid: Grid, job: Job) -> None:
+    """Go the way of a round without data: roll call, witnesses, as many bytes both ways.
+
+    Raises:
+        RoundError: too few silos came through.
+    """
+    coordinator = coordinator_of(grid, job)
+    cohort = coordinator.roll_call()
+    coordinator.witness(cohort)
+    coordinator.rehearse(cohort)
+
+
+def _quiet(stage: str, heard: int, asked: int) -> None:
+    del stage, heard, asked

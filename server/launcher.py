@@ -1,0 +1,42 @@
+"""What Flower's SuperExec starts at the coordinator in place of `flwr-serverapp`.
+
+Whoever reaches the SuperLink's control routes can send it a bundle. This runs the installed
+ServerApp, whatever the bundle holds; of its run config it takes two words, which name a run that
+this coordinator has prepared. `tests/contracts/test_launchers.py` holds the replaced name against
+the installed flwr.
+"""
+
+import os
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from flwr.app import Context
+from flwr.serverapp import Grid
+from flwr.superlink.cli import flwr_serverapp
+
+from .deployed import run_prepared
+
+HOME = "FONDACO_SERVER_HOME"
+"""Environment variable: the coordinator's folder. A bundle cannot set it."""
+
+
+def _run_installed(*, grid: Grid, context: Context, **_: Any) -> Context:  # noqa: ANN401
+    config = context.run_config
+    home, run, task = Path(os.environ[HOME]), str(config.get("run", "")), str(config.get("task"))
+    run_prepared(grid, home, run, task)
+    return context
+
+
+def main() -> None:
+    """Run the ServerApp once: the arguments are those of `flwr-serverapp`."""
+    os.umask(0o077)
+    program = import_module("flwr.superlink.runtime.run_serverapp")
+    if not hasattr(program, "run_"):
+        raise RuntimeError("this flwr has no run_: bundles cannot be kept out")
+    setattr(program, "run_", _run_installed)  # noqa: B010  (flwr names it for itself alone)
+    flwr_serverapp()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,94 +1,41 @@
 """What a silo keeps on disk between rounds, and how its agent and recommender are opened."""
 
 import json
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
 
 from fondaco.shared import codec
 from fondaco.shared.catalogue import Catalogue, load_catalogue, save_catalogue
 from fondaco.shared.codec import Shapes
-from fondaco.shared.config import FusionConfig, build
-from fondaco.shared.errors import ConfigError, DataError, ModelError
-from fondaco.shared.metrics import rank_topk
+from fondaco.shared.config import FusionConfig, build, read_toml
+from fondaco.shared.errors import CodecError, ConfigError, DataError, ModelError
 from fondaco.shared.models import PublicFacts
-from fondaco.shared.models.published import GlobalParts, never_ranked
+from fondaco.shared.models.published import GlobalParts
 from fondaco.shared.models.terms import PlannedModels
 from fondaco.shared.privacy.plan import RunPlan
 from fondaco.shared.records import GlobalModel
 from fondaco.shared.workspace import Workspace
 
 from .agent import SiloAgent
-from .dataset import Fold, Rows, SiloDataset, as_timelines
+from .dataset import SiloDataset
 from .dataset_files import load_silo, whole_folder, write_silo
+from .erasure import Erasures
 from .home import SiloHome
-from .serving import PARTS, Recommender, fit_recommender
+from .kit_files import find_catalogue
+from .owner import Owner
+from .serving import fit_recommender
+from .serving.lists import SiloState
 
 MODEL_FILE = "global-model.fndc"
 PLAN_FILE = "plan.json"
 CATALOGUE_FILE = "catalogue.json"
 SERVING_FILE = "serving.json"
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class SiloState:
-    """A silo that can recommend: its rows, everybody's model, its mix.
-
-    Attributes:
-        keep_repeats: whether items that a customer has may be recommended again.
-    """
-
-    dataset: SiloDataset
-    catalogue: Catalogue
-    recommender: Recommender
-    keep_repeats: bool
-
-    @property
-    def silo_id(self) -> str:
-        """The data owner's public name."""
-        return self.dataset.silo_id
-
-    def recommend(self, user_id: str, n: int) -> list[dict[str, Any]]:
-        """Return up to `n` items with score and what each part gave, best first.
-
-        Raises:
-            DataError: the silo has no such customer.
-        """
-        fold = self._everything_about(user_id)
-        explained = self.recommender.score(fold, self.dataset.known)
-        timelines = as_timelines(self.dataset, fold.user_nums, fold.history, math.inf)
-        mask = csr_matrix(never_ranked(timelines, repeats=self.keep_repeats))
-        items = [int(item) for item in rank_topk(explained.scores, mask, n)[0] if item >= 0]
-        return [
-            {
-                "item_id": self.catalogue.items.ids[item],
-                "text": self.catalogue.texts[item],
-                "score": round(float(explained.scores[0, item]), 4),
-                **{part: round(float(explained.parts[part][0, item]), 4) for part in PARTS},
-            }
-            for item in items
-        ]
-
-    def _everything_about(self, user_id: str) -> Fold:
-        nums = np.flatnonzero(self.dataset.user_ids == user_id)
-        if not len(nums):
-            raise DataError(f"silo {self.silo_id!r} has no customer {user_id!r}")
-        parts = (self.dataset.train, *_known(self.dataset.valid), *_known(self.dataset.test))
-        rows = [_rows_of(part, int(nums[0])) for part in parts]
-        history = Rows(
-            user_nums=np.concatenate([part.user_nums for part in rows]),
-            item_nums=np.concatenate([part.item_nums for part in rows]),
-            times=np.concatenate([part.times for part in rows]),
-        )
-        nobody: NDArray[np.int64] = np.empty(0, dtype=np.int64)
-        targets = Rows(user_nums=nobody, item_nums=nobody, times=np.empty(0))
-        return Fold(user_nums=nums[:1].astype(np.int64), history=history, targets=targets)
+OWNED_MODEL = "model.fndc"
+KNOBS_FILE = "serving.toml"
+HEADLINE = "ndcg@20"
+"""Tuned for where a plan names no metric."""
 
 
 def open_agent(folder: Path, num: int) -> SiloAgent:
@@ -103,6 +50,8 @@ def open_agent(folder: Path, num: int) -> SiloAgent:
     silo_id = silo_ids[num]
     dataset = load_silo(workspace.silo(silo_id))
     plan = workspace.read_plan()
+    if plan.mode != "simulation":
+        raise ConfigError(f"{folder} holds a plan for {plan.mode!r}; only an owner may open that")
     catalogue = workspace.read_catalogue(plan)
     return SiloAgent(dataset, plan, catalogue, SiloHome(folder, silo_id), seed)
 
@@ -136,6 +85,18 @@ def serving_facts(fusion: FusionConfig, metric: str, *, keep_repeats: bool) -> d
     return {"fusion": asdict(fusion), "metric": metric, "keep_repeats": keep_repeats}
 
 
+def open_serving(folder: Path) -> SiloState:
+    """Return the recommender of an owner's folder, or of a simulated silo's.
+
+    Raises:
+        ConfigError: the folder is neither.
+        As `open_state` and `open_owner_state`.
+    """
+    if (folder / SERVING_FILE).is_file():
+        return open_state(folder)
+    return open_owner_state(Owner.open(folder))
+
+
 def open_state(folder: Path) -> SiloState:
     """Return a silo's recommender, fitted on its rows and tuned on its validation rows.
 
@@ -151,22 +112,87 @@ def open_state(folder: Path) -> SiloState:
     plan = RunPlan.from_json((folder / PLAN_FILE).read_text(encoding="utf-8"))
     catalogue = load_catalogue(folder / CATALOGUE_FILE, plan.catalogue_digest)
     serving = json.loads((folder / SERVING_FILE).read_text(encoding="utf-8"))
-    knobs = build(FusionConfig, serving["fusion"], "fusion.")
-    facts = PublicFacts(catalogue=catalogue, model=_read_model(folder / MODEL_FILE, plan))
+    model = _read_model(folder / MODEL_FILE, plan)
+    return _fitted(dataset, catalogue, plan, model, serving)
+
+
+def open_owner_state(owner: Owner) -> SiloState:
+    """Return an owner's recommender: own rows, and the model that the agent received last.
+
+    The model may be of an earlier plan than the one in force: an owner goes on recommending
+    while the next model is learned, and after leaving. Knobs come from `serving.toml`, if
+    there is one.
+
+    Raises:
+        ConfigError: the knobs cannot be read.
+        DataError: there are no rows, or they count other items than the model.
+        ModelError: no model has come yet, or it is none of a plan that this owner approved.
+    """
+    plan, model = _owned_model(owner)
+    catalogue = find_catalogue(owner, plan)
+    if not (owner.rows / "dataset.json").is_file():
+        raise DataError(f"{owner.rows} holds no rows; read them in with fondaco-client load")
+    dataset = load_silo(owner.rows)
+    if dataset.n_items != len(catalogue):
+        raise DataError(
+            f"{owner.rows} counts {dataset.n_items} items, everybody's model {len(catalogue)}; "
+            "read the rows in again with fondaco-client load"
+        )
+    if owner.home.erased.is_file():
+        dataset = Erasures(owner.home.erased, owner.home.secret(owner.identity)).kept(dataset)
+    path = owner.folder / KNOBS_FILE
+    knobs = build(FusionConfig, read_toml(path) if path.is_file() else {}, f"{KNOBS_FILE}: ")
+    repeats = plan.public.get("repeats") == "yes"
+    facts = serving_facts(knobs, plan.public.get("headline", HEADLINE), keep_repeats=repeats)
+    return _fitted(dataset, catalogue, plan, model, facts)
+
+
+def _owned_model(owner: Owner) -> tuple[RunPlan, GlobalModel]:
+    """Return the newest global model and the plan that it belongs to."""
+    path = owner.folder / OWNED_MODEL
+    if not path.is_file():
+        raise ModelError(
+            f"{path} does not exist: everybody's model has not come here yet. It comes at the end "
+            "of a run; see fondaco-client status"
+        )
+    blob = path.read_bytes()
+    with owner.ledger() as ledger:
+        signed = {r["plan_digest"]: r["plan"] for r in ledger.chain.of_type("PLAN")}
+    for body in reversed(signed.values()):
+        plan = RunPlan.from_json(json.dumps(body))
+        try:
+            model = codec.decode(blob, GlobalModel, Shapes.of_plan(plan))
+        except CodecError:
+            continue  # of another plan's shapes, or damaged: the next tells
+        if model.plan_digest == plan.digest:
+            return plan, model
+    raise ModelError(
+        f"{path} is damaged, or of none of the {len(signed)} plans that this owner approved; the "
+        "next run brings a new one"
+    )
+
+
+def _fitted(
+    dataset: SiloDataset,
+    catalogue: Catalogue,
+    plan: RunPlan,
+    model: GlobalModel,
+    serving: Mapping[str, Any],
+) -> SiloState:
+    if "declared_users" not in plan.public:
+        raise ConfigError("the plan declares no number of customers (public.declared_users)")
+    repeats = bool(serving["keep_repeats"])
     recommender = fit_recommender(
         dataset,
         catalogue,
-        GlobalParts(PlannedModels.of_plan(plan), facts),
-        knobs,
+        GlobalParts(PlannedModels.of_plan(plan), PublicFacts(catalogue=catalogue, model=model)),
+        build(FusionConfig, serving["fusion"], "fusion."),
         metric=serving["metric"],
         declared_users=int(plan.public["declared_users"]),
-        repeats=bool(serving["keep_repeats"]),
+        repeats=repeats,
     )
     return SiloState(
-        dataset=dataset,
-        catalogue=catalogue,
-        recommender=recommender,
-        keep_repeats=bool(serving["keep_repeats"]),
+        dataset=dataset, catalogue=catalogue, recommender=recommender, keep_repeats=repeats
     )
 
 
@@ -174,15 +200,3 @@ def _read_model(path: Path, plan: RunPlan) -> GlobalModel:
     if not path.is_file():
         raise ModelError(f"{path} does not exist; this silo has not received the global model")
     return codec.decode(path.read_bytes(), GlobalModel, Shapes.of_plan(plan))
-
-
-def _known(fold: Fold) -> Sequence[Rows]:
-    """Rows of a fold; by the time of serving its targets are history too."""
-    return fold.history, fold.targets
-
-
-def _rows_of(rows: Rows, user_num: int) -> Rows:
-    mine = rows.user_nums == user_num
-    return Rows(
-        user_nums=rows.user_nums[mine], item_nums=rows.item_nums[mine], times=rows.times[mine]
-    )

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from fondaco.client.serving import fit_recommender
-from fondaco.client.state import SiloState
+from fondaco.client.serving.lists import SiloState
 from fondaco.shared.errors import ConfigError, DataError
 from fondaco.shared.models import PublicFacts
 from fondaco.shared.models.published import GlobalParts

@@ -74,6 +74,36 @@ class Named:
     scores: Plane
 
 
+class Sales:
+    """What all of a silo's rows say of items, counted once however many customers are asked for.
+
+    Args:
+        known: all rows, counted by the catalogue.
+        shelf: what the silo sells; the answers count items by it.
+        half_life_days: of recency [days].
+    """
+
+    def __init__(self, known: Rows, shelf: Shelf, half_life_days: float) -> None:
+        self.known = known
+        self._rows = rows = shelf.rows(known)
+        self._n_items = len(shelf.items)
+        self._half_life_days = half_life_days
+        self.unsold = np.bincount(rows.item_nums, minlength=self._n_items) == 0
+        self.newest = float(rows.times.max(initial=0.0))
+        self._recent: tuple[float, NDArray[np.float64]] | None = None
+
+    def recent(self, now: float) -> NDArray[np.float64]:
+        """Return (n_items,) distinct customers who took an item within a half-life of `now`."""
+        if self._recent is None or self._recent[0] != now:
+            fresh = self._rows.times >= now - self._half_life_days
+            keys = np.unique(
+                self._rows.user_nums[fresh] * self._n_items + self._rows.item_nums[fresh]
+            )
+            counts = np.bincount(keys % self._n_items, minlength=self._n_items)
+            self._recent = now, counts.astype(np.float64)
+        return self._recent[1]
+
+
 class Scorers:
     """A silo's fitted scorers; they count items by the silo's shelf.
 
@@ -112,6 +142,7 @@ class Scorers:
         train = dataset.train.incidence(dataset.n_users, dataset.n_items)
         weights = 1.0 / np.sqrt(np.maximum(np.diff(train.indptr), 1))
         self._popularity = np.asarray(weights @ train).ravel()
+        self._sales: Sales | None = None
 
     def ask(self, fold: Fold, known: Rows) -> Asked:
         """Return the customers of `fold` as they are known at its time.
@@ -120,22 +151,26 @@ class Scorers:
             fold: customers and their histories, counted by the catalogue.
             known: all rows that the silo has by then, of all customers.
         """
-        fold, known = self.shelf.fold(fold), self.shelf.rows(known)
-        unsold = np.bincount(known.item_nums, minlength=self._dataset.n_items) == 0
+        if self._sales is None or self._sales.known is not known:
+            self._sales = Sales(known, self.shelf, self._half_life_days)
+        sales, fold = self._sales, self.shelf.fold(fold)
         history = fold.history_matrix(self._dataset.n_items)
         if not self._half_life_days:
             timelines = as_timelines(self._dataset, fold.user_nums, fold.history, math.inf)
             return Asked(
-                history=history, timelines=timelines, weighted=None, recent=None, unsold=unsold
+                history=history,
+                timelines=timelines,
+                weighted=None,
+                recent=None,
+                unsold=sales.unsold,
             )
-        newest = max(known.times.max(initial=0.0), fold.history.times.max(initial=0.0))
-        now = float(newest)
+        now = float(max(sales.newest, fold.history.times.max(initial=0.0)))
         return Asked(
             history=history,
             timelines=as_timelines(self._dataset, fold.user_nums, fold.history, now),
             weighted=recency_weights(_ages(fold, history, now), self._half_life_days),
-            recent=_recent_sales(known, now - self._half_life_days, self._dataset.n_items),
-            unsold=unsold,
+            recent=sales.recent(now),
+            unsold=sales.unsold,
         )
 
     def planes(self, asked: Asked) -> Iterator[Named]:
@@ -246,10 +281,3 @@ def _ages(fold: Fold, history: csr_matrix, now: float) -> csr_matrix:
     np.minimum.at(ages, slots, now - fold.history.times)
     sorted_history.data = ages + 1.0
     return sorted_history
-
-
-def _recent_sales(known: Rows, since: float, n_items: int) -> NDArray[np.float64]:
-    """(n_items,) distinct customers who took an item since then."""
-    fresh = known.times >= since
-    keys = np.unique(known.user_nums[fresh] * n_items + known.item_nums[fresh])
-    return np.bincount(keys % n_items, minlength=n_items).astype(np.float64)

@@ -22,6 +22,8 @@ from ..content import content_vectors, leading_factor
 Array32 = NDArray[np.float32]
 
 OWN_RANK = 256
+MOST_DENSE = 4000
+"""Customers up to whom their likeness to each other is formed as a dense matrix."""
 KERNEL_RANK = 128
 
 
@@ -69,6 +71,8 @@ def own_factor(train: csr_matrix) -> Array32:
     scaled = csr_matrix(diags(lengths[lengths > 0] ** -0.5) @ rows)
     if scaled.shape[0] <= OWN_RANK:
         return np.asarray(scaled.T.toarray(), dtype=np.float32)
+    if scaled.shape[0] > MOST_DENSE:
+        return leading_factor(csr_matrix(scaled.T), OWN_RANK).astype(np.float32)
     values, vectors = sla.eigh(
         (scaled @ scaled.T).toarray(),
         subset_by_index=(scaled.shape[0] - OWN_RANK, scaled.shape[0] - 1),

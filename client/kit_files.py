@@ -1,0 +1,65 @@
+"""What kits brought, in an owner's folder: the newest of each file, and catalogues still in use."""
+
+from pathlib import Path
+
+from fondaco.shared.catalogue import Catalogue, load_catalogue, read_catalogue
+from fondaco.shared.errors import DataError
+from fondaco.shared.plan_text import read_plan
+from fondaco.shared.privacy.plan import RunPlan
+from fondaco.shared.workspace import Workspace
+
+from .owner import FACTS, Owner
+
+KIT = "kit"
+NEWEST, CA, PLAN, CATALOGUE = "newest.kit", "ca.pem", "plan.toml", "catalogue.json"
+
+
+def kit_file(home: Path, name: str) -> Path:
+    """Return where a file of the newest kit lies."""
+    return home / KIT / name
+
+
+def kept_catalogue(home: Path, digest: str) -> Path:
+    """Return where an earlier catalogue is kept, for plans that name it."""
+    return home / KIT / f"catalogue-{digest.removeprefix('sha256:')[:16]}.json"
+
+
+def newest_plan(home: Path) -> RunPlan | None:
+    """Return the plan of the newest kit, None if no kit has brought one.
+
+    Raises:
+        ConfigError: the file is damaged.
+    """
+    path = kit_file(home, PLAN)
+    return read_plan(path) if path.is_file() else None
+
+
+def find_catalogue(owner: Owner, plan: RunPlan) -> Catalogue:
+    """Return the catalogue that a plan names, also if newer kits have brought another since.
+
+    Raises:
+        DataError: it is not here.
+    """
+    if not (owner.folder / FACTS).is_file():
+        return Workspace(owner.home.folder).read_catalogue(plan)
+    kept = kept_catalogue(owner.folder, plan.catalogue_digest)
+    if kept.is_file():
+        return load_catalogue(kept, plan.catalogue_digest)
+    path = kit_file(owner.folder, CATALOGUE)
+    if not path.is_file():
+        raise DataError(f"{path} does not exist; bring it with fondaco-client init --kit KIT")
+    return load_catalogue(path, plan.catalogue_digest)
+
+
+def keep_catalogue(home: Path, newer: str) -> None:
+    """Put the newest kit's catalogue aside if one of another digest is about to replace it."""
+    path = kit_file(home, CATALOGUE)
+    if not path.is_file():
+        return
+    try:
+        digest = read_catalogue(path).digest
+    except DataError:
+        return  # torn: no plan can use it
+    kept = kept_catalogue(home, digest)
+    if digest != newer and not kept.exists():
+        kept.hardlink_to(path)

@@ -7,6 +7,7 @@ from fondaco.shared.console import new_app
 from fondaco.shared.console import run as run_app
 
 from .commands.budget import approve, erase, keys, leave, ledger, policy
+from .commands.running import courier, run
 from .commands.serving import recommend
 
 app = new_app(
@@ -16,6 +17,8 @@ app = new_app(
 app.command()(keys)
 app.command()(policy)
 app.command()(approve)
+app.command()(run)
+app.command()(courier)
 app.command()(ledger)
 app.command()(recommend)
 app.command()(erase)
@@ -25,3 +28,7 @@ app.command()(leave)
 def main() -> None:
     """Run the command line."""
     run_app(app)
+
+
+if __name__ == "__main__":
+    main()

@@ -11,6 +11,8 @@ from fondaco.shared.workspace import write_durably
 
 DEPLOYMENT, COURIER = "deployment.json", "courier.json"
 SOCKET = "agent.sock"
+FOLDER = "FONDACO_COURIER"
+"""Environment variable that tells the launcher the courier's folder; no bundle can set it."""
 T = TypeVar("T")
 
 

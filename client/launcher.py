@@ -16,10 +16,7 @@ from flwr.clientapp import ClientApp
 from flwr.supernode.cli import flwr_clientapp
 
 from .boundary.app import courier_app
-from .deployment import read_courier
-
-FOLDER = "FONDACO_COURIER"
-"""Environment variable: the courier's folder. A bundle cannot set it."""
+from .deployment import FOLDER, read_courier
 
 
 def install(app: ClientApp) -> None:

@@ -13,6 +13,8 @@ from fondaco.shared.errors import CodecError, ConfigError
 from .frames import ERROR, MAX_REASON, OK, Limits, receive_frame, send_frame
 
 FIRST_PASSED_FD = 3
+PASSED = "FONDACO_AGENT_FD"
+"""Environment variable in which `run` names the socket that it passes on."""
 REQUEST_S = 600.0
 """Time for one request to arrive, however large it is [s]."""
 REPLY_S = 600.0
@@ -102,10 +104,12 @@ def peer_uid(connection: socket.socket) -> int:
 
 
 def passed_socket() -> socket.socket | None:
-    """Return the listening socket that systemd or a supervisor passed on, None if there is none.
+    """Return the listening socket that systemd or `run` passed on, None if there is none.
 
-    Source: sd_listen_fds(3).
+    Source: sd_listen_fds(3); `run` cannot know the agent's pid beforehand and names the socket.
     """
+    if PASSED in os.environ:
+        return socket.socket(fileno=int(os.environ.pop(PASSED)))
     if os.environ.get("LISTEN_PID") != str(os.getpid()) or os.environ.get("LISTEN_FDS") != "1":
         return None
     return socket.socket(fileno=FIRST_PASSED_FD)

@@ -1,0 +1,231 @@
+"""A silo's two long-running programs: the agent, which has the data, and the courier.
+
+`run` keeps both going from one terminal, each as the OS user that owns its folder where it may
+choose users; `deploy/systemd` does the same with more walls.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+
+from fondaco.shared import logs
+from fondaco.shared.codec import Parts
+from fondaco.shared.errors import ConfigError
+from fondaco.shared.supervisor import FLOWER_ENV, Program, Supervisor
+
+from .answers import public_reason
+from .boundary.confinement import confine, has_network
+from .boundary.desk import PASSED, Desk, listen, passed_socket
+from .boundary.frames import ACTIONS
+from .deployed import DeployedAgent
+from .deployment import FOLDER, CourierSettings, read_courier, read_deployment
+from .pulse import Pulse
+
+AGENT, SUPERNODE, SUPEREXEC = "agent", "supernode", "superexec"
+SUPEREXEC_POLL_S = "0.2"
+
+
+def socket_path(home: Path) -> Path:
+    """Return where the agent of an owner's folder listens.
+
+    Raises:
+        ConfigError: the folder has no courier yet.
+    """
+    return read_deployment(home).socket
+
+
+def serve_agent(home: Path, path: Path) -> None:
+    """Be the agent of `home` until SIGTERM; listens at `path` unless a socket was passed on.
+
+    Raises:
+        ConfigError: nothing is approved yet, or another agent listens there.
+    """
+    logs.install("fondaco-agent")
+    deployed = DeployedAgent(home)
+    listening = passed_socket() or listen(path)
+    shared = "shared" if has_network() else "none"
+    confine()
+    pulse = Pulse(home)
+    logs.event(
+        "agent.started",
+        silo_id=deployed.silo_id,
+        plan=deployed.agent.plan.digest,
+        network=shared,
+    )
+    signal.signal(signal.SIGTERM, _stop)
+
+    def answer(action: str, parts: Parts) -> Parts:
+        start = time.monotonic()
+        try:
+            said = deployed.answer(action, parts)
+        except Exception as error:
+            logs.failed(error, "agent.refused", action=action)
+            raise
+        sizes = sum(map(len, parts)), sum(map(len, said))
+        logs.event(
+            "agent.answered",
+            action=action,
+            seconds=round(time.monotonic() - start, 3),
+            received=sizes[0],
+            sent=sizes[1],
+        )
+        pulse.beat(action, *sizes)
+        return said
+
+    desk = Desk(
+        listening,
+        answer,
+        reason=public_reason,
+        actions=ACTIONS,
+        limits=deployed.limits,
+        uids={os.geteuid(), path.parent.stat().st_uid},
+        refused=lambda why: logs.event("agent.turned_away", why=why),
+    )
+    try:
+        desk.serve()
+    finally:
+        logs.event("agent.stopped")
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    del number, frame
+    raise SystemExit(0)
+
+
+def run(home: Path) -> None:
+    """Keep agent and courier of an owner's folder going until SIGTERM or Ctrl-C.
+
+    The agent's socket is bound here and passed on, so that whoever asks while the agent is
+    started again waits instead of failing.
+
+    Raises:
+        ConfigError: something is missing that both need; the text says how to get it.
+    """
+    logs.install("fondaco-run")
+    path = socket_path(home)
+    courier = path.parent
+    settings = read_courier(courier)
+    DeployedAgent(home)  # says at once what is missing
+    users = _user_of(home), _user_of(courier)
+    listening = listen(path, users[1])
+    agent = agent_program(home, path, listening, users[0])
+    supervisor = Supervisor([agent, *courier_programs(courier, settings, users[1])], _tell)
+    logs.event("courier.started", silo_id=settings.silo_id, superlink=settings.superlink)
+    try:
+        supervisor.run()
+    finally:
+        listening.close()
+        path.unlink(missing_ok=True)
+
+
+def serve_courier(folder: Path) -> None:
+    """Keep a courier's SuperNode and SuperExec going until SIGTERM.
+
+    Raises:
+        ConfigError: the folder is none of a courier.
+    """
+    logs.install("fondaco-courier")
+    settings = read_courier(folder)
+    logs.event("courier.started", silo_id=settings.silo_id, superlink=settings.superlink)
+    Supervisor(courier_programs(folder, settings, None), _tell).run()
+    logs.event("courier.stopped")
+
+
+def agent_program(home: Path, path: Path, listening: socket.socket, user: int | None) -> Program:
+    """Return the agent's program: without a network of its own where this user may take it away."""
+    command = [sys.executable, "-m", "fondaco.client.cli", "run", "--home", str(home.resolve())]
+    command += ["--agent-only", "--socket", str(path)]
+    environment = {**os.environ, **FLOWER_ENV, PASSED: str(listening.fileno())}
+    become: list[str] = []
+    if user is not None:
+        become = ["setpriv", f"--reuid={user}", f"--regid={home.stat().st_gid}", "--clear-groups"]
+    return Program(
+        name=AGENT,
+        command=[*without_network(), *become, *command],
+        environment=environment,
+        folder=home,
+        passed=(listening.fileno(),),
+    )
+
+
+def without_network() -> list[str]:
+    """Return the command that takes the network away from what follows; empty if it may not.
+
+    Root may; others may where the system lets them have user namespaces.
+    """
+    unshare = shutil.which("unshare")
+    how = ["--net"] if os.geteuid() == 0 else ["--map-current-user", "--net"]
+    if unshare is None:
+        return []
+    tried = subprocess.run([unshare, *how, "true"], capture_output=True, check=False)  # noqa: S603
+    return [unshare, *how, "--"] if tried.returncode == 0 else []
+
+
+def courier_programs(folder: Path, settings: CourierSettings, user: int | None) -> list[Program]:
+    """Return Flower's programs, whose client program is our launcher."""
+    folder = folder.resolve()
+    tools = Path(sys.executable).parent
+    runtime = f"127.0.0.1:{settings.port}"
+    secret = str(folder / "superexec.secret")
+    environment = {
+        **_plain_environment(),
+        **FLOWER_ENV,
+        "PATH": os.pathsep.join([str(folder / "bin"), str(tools), os.environ.get("PATH", "")]),
+        "HOME": str(folder),
+        "FLWR_HOME": str(folder / "flwr"),
+        "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": SUPEREXEC_POLL_S,
+        FOLDER: str(folder),
+    }
+    node = ["--superlink", settings.superlink, "--root-certificates", str(folder / "ca.pem")]
+    node += ["--auth-supernode-private-key", str(folder / "node-key")]
+    node += ["--isolation", "process", "--host", "127.0.0.1", "--port", str(settings.port)]
+    node += ["--superexec-auth-secret-file", secret]
+    executor = ["--runtime-api-address", runtime, "--insecure"]  # on the loopback address alone
+    executor += ["--superexec-auth-secret-file", secret]
+    group = user and folder.stat().st_gid
+    return [
+        Program(
+            name=name,
+            command=[str(tools / program), *arguments],
+            environment=environment,
+            folder=folder,
+            uid=user,
+            gid=group,
+        )
+        for name, program, arguments in (
+            (SUPERNODE, "flower-supernode", node),
+            (SUPEREXEC, "flower-superexec", executor),
+        )
+    ]
+
+
+def _plain_environment() -> dict[str, str]:
+    """Return what a program needs of ours, and nothing that may hold a password."""
+    wanted = ("LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "SSL_CERT_FILE", "VIRTUAL_ENV")
+    return {name: os.environ[name] for name in wanted if name in os.environ}
+
+
+def _user_of(folder: Path) -> int | None:
+    """Return who must run what works in `folder`, None where that is oneself.
+
+    Raises:
+        ConfigError: it is somebody else's, and only root could be them.
+    """
+    owner = folder.stat().st_uid
+    if owner == os.geteuid():
+        return None
+    if os.geteuid() != 0:
+        raise ConfigError(f"{folder} belongs to OS user {owner}; run this as that user, or as root")
+    return owner
+
+
+def _tell(what: str, name: str, number: int) -> None:
+    if what == "ended":
+        code = {"exit_code": number} if number >= 0 else {"signal": -number}
+        logs.event("courier.ended", program=name, **code)

@@ -9,6 +9,7 @@ from fondaco.shared.console import run as run_app
 from .commands.budget import approve, erase, keys, leave, ledger, policy
 from .commands.running import courier, run
 from .commands.serving import recommend
+from .commands.status import history, status
 
 app = new_app(
     "A data owner's side: keys, limits, plans, ledger, and recommendations for customers."
@@ -23,6 +24,8 @@ app.command()(ledger)
 app.command()(recommend)
 app.command()(erase)
 app.command()(leave)
+app.command()(status)
+app.command()(history)
 
 
 def main() -> None:

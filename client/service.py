@@ -176,7 +176,7 @@ def courier_programs(folder: Path, settings: CourierSettings, user: int | None) 
     environment = {
         **_plain_environment(),
         **FLOWER_ENV,
-        "PATH": os.pathsep.join([str(folder / "bin"), str(tools), os.environ.get("PATH", "")]),
+        "PATH": str(folder / "bin"),  # SuperExec finds our launcher, and nothing else
         "HOME": str(folder),
         "FLWR_HOME": str(folder / "flwr"),
         "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": SUPEREXEC_POLL_S,

@@ -21,6 +21,7 @@ from fondaco.shared.errors import ConfigError
 from fondaco.shared.plan_text import read_plan, to_toml
 from fondaco.shared.privacy.plan import RunPlan
 
+from .commands.runs import preflight, run
 from .item_table import load_items
 from .plan_config import PlanFile
 from .plan_view import in_words, plain, plan_facts, plan_tables
@@ -32,6 +33,8 @@ DAYS_VALID = 90
 app = new_app("Coordinate silos: make plans that their owners sign, and run them.")
 plan_app = typer.Typer(no_args_is_help=True, help="Make a plan, or say what one means.")
 app.add_typer(plan_app, name="plan")
+app.command()(preflight)
+app.command()(run)
 
 
 def _print_example(wanted: bool) -> None:

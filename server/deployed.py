@@ -7,7 +7,6 @@ from pathlib import Path
 from flwr.serverapp import Grid
 
 from fondaco.shared.catalogue import Catalogue
-from fondaco.shared.chain.keys import COORDINATOR, Identity
 from fondaco.shared.errors import ConfigError
 from fondaco.shared.privacy.plan import RunPlan
 from fondaco.shared.workspace import Workspace
@@ -34,7 +33,7 @@ class PreparedRun:
         Raises:
             ConfigError: it is none, or was not prepared here.
         """
-        folder = home.folder / RUNS / name
+        folder = home.runs / name
         if not _NAME.fullmatch(name) or not folder.is_dir():
             raise ConfigError(f"no run {name[:40]!r} was prepared here; see fondaco-server run")
         return cls(folder)
@@ -60,13 +59,12 @@ def prepare_run(home: ServerHome, plan: RunPlan, catalogue: Catalogue) -> Prepar
     Raises:
         ConfigError: the plan names another coordinator, or the catalogue is another one.
     """
-    identity = Identity.load(home.identity, COORDINATOR)
-    if plan.coordinator != identity.public.text():
+    if plan.coordinator != home.identity.public.text():
         raise ConfigError("the plan names another coordinator's key than this folder's")
     if plan.catalogue_digest != catalogue.digest:
         raise ConfigError(f"the plan was made for another catalogue, {plan.catalogue_digest[:19]}")
     name = plan.digest.removeprefix("sha256:")[:16]
-    run = PreparedRun(home.folder / RUNS / name)
+    run = PreparedRun(home.runs / name)
     run.workspace.prepare(plan, catalogue, list(plan.roster), seed=0)
     return run
 
@@ -89,9 +87,9 @@ def run_prepared(grid: Grid, home_folder: Path, name: str, task: str) -> None:
         plan=plan,
         catalogue=run.workspace.read_catalogue(plan),
         workspace=run.workspace,
-        deadline_s=home.config.deadline_s,
+        deadline_s=home.settings.deadline_s,
         progress=_quiet,
-        identity=Identity.load(home.identity, COORDINATOR),
+        identity=home.identity,
         watch=status,
     )
     try:
@@ -99,8 +97,9 @@ def run_prepared(grid: Grid, home_folder: Path, name: str, task: str) -> None:
             run_job(grid, job)
         else:
             _rehearse(grid, job)
-    except BaseException as error:
-        status.finish("failed", str(error) or type(error).__name__)
+    except Exception as error:
+        if not _is_flowers(error):  # else the run is taken up again where it stopped
+            status.finish("failed", str(error) or type(error).__name__)
         raise
     status.finish("finished")
 
@@ -115,6 +114,11 @@ def _rehearse(grid: Grid, job: Job) -> None:
     cohort = coordinator.roll_call()
     coordinator.witness(cohort)
     coordinator.rehearse(cohort)
+
+
+def _is_flowers(error: Exception) -> bool:
+    """Return whether the SuperLink went away or gave the run up, which says nothing of ours."""
+    return type(error).__module__.partition(".")[0] in ("flwr", "httpx", "httpcore")
 
 
 def _quiet(stage: str, heard: int, asked: int) -> None:

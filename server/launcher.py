@@ -16,14 +16,16 @@ from flwr.serverapp import Grid
 from flwr.superlink.cli import flwr_serverapp
 
 from .deployed import run_prepared
-
-HOME = "FONDACO_SERVER_HOME"
-"""Environment variable: the coordinator's folder. A bundle cannot set it."""
+from .home import HOME_VARIABLE
 
 
 def _run_installed(*, grid: Grid, context: Context, **_: Any) -> Context:  # noqa: ANN401
     config = context.run_config
-    home, run, task = Path(os.environ[HOME]), str(config.get("run", "")), str(config.get("task"))
+    home, run, task = (
+        Path(os.environ[HOME_VARIABLE]),
+        str(config.get("run", "")),
+        str(config.get("task")),
+    )
     run_prepared(grid, home, run, task)
     return context
 

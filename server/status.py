@@ -18,6 +18,7 @@ from fondaco.shared.privacy.plan import RunPlan
 from fondaco.shared.workspace import write_whole
 
 from .checkpoint import RoundResult
+from .watch import Watch
 
 SCHEMA = 1
 EVERY_S = 0.5
@@ -134,7 +135,7 @@ class Status:
         return spent
 
 
-class StatusFile:
+class StatusFile(Watch):
     """Tells the file at `path` how a run of `plan` goes; every method is cheap."""
 
     def __init__(self, path: Path, plan: RunPlan) -> None:

@@ -1,0 +1,140 @@
+"""A prepared run under Flower: submitted, followed, and submitted again when Flower loses it.
+
+The SuperLink gives a run up once its ServerApp is silent for a minute. The checkpoints are ours,
+so the next submission goes on where the last one stopped, and nothing is released twice.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fondaco.shared.errors import ConfigError, RoundError
+
+from .deployed import PreparedRun
+from .home import CONNECTION, ServerHome
+from .status import Status, read_status
+
+POLL_S = 1.0
+ASK_FLOWER_S = 15.0
+"""A status file that is older than this may be of a run that Flower has given up [s]."""
+MOST_SUBMISSIONS = 5
+START_S = 120.0
+FLWR_S = 60.0
+
+Tell = Callable[[Status], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Followed:
+    """How a run, or its rehearsal, went.
+
+    Attributes:
+        submissions: how often Flower was given it.
+        seconds: wall time [s].
+    """
+
+    status: Status
+    submissions: int
+    seconds: float
+
+
+def run_to_its_end(home: ServerHome, run: PreparedRun, task: str, tell: Tell) -> Followed:
+    """Submit a prepared run, or its rehearsal, until it has finished or failed.
+
+    Args:
+        home: the coordinator, which `fondaco-server start` keeps going.
+        run: what is run.
+        task: `run` or `preflight`.
+        tell: told of every change.
+
+    Raises:
+        ConfigError: the SuperLink does not answer, or does not take the run.
+        RoundError: Flower lost it again and again.
+    """
+    start = time.monotonic()
+    for submission in range(1, MOST_SUBMISSIONS + 1):
+        before = _stamp(run.status(task))
+        flower_id = _submit(home, run, task)
+        status = _follow(home, flower_id, run.status(task), before, tell)
+        if status is not None:
+            seconds = time.monotonic() - start
+            return Followed(status=status, submissions=submission, seconds=seconds)
+    raise RoundError(
+        f"Flower lost run {run.name} {MOST_SUBMISSIONS} times; what is finished is kept, see "
+        f"{home.logs} and run the same command again"
+    )
+
+
+def _submit(home: ServerHome, run: PreparedRun, task: str) -> int:
+    config = f'run="{run.name}" task="{task}"'
+    said = _flwr(home, "run", str(home.app), CONNECTION, "--run-config", config)
+    return int(said["run-id"])
+
+
+def _follow(home: ServerHome, flower_id: int, path: Path, before: int, tell: Tell) -> Status | None:
+    """Return how the run ended, None if Flower lost it."""
+    looked = time.monotonic()
+    while True:
+        time.sleep(POLL_S)
+        stamp = _stamp(path)
+        if stamp != before:
+            before, looked = stamp, time.monotonic()
+            status = read_status(path)
+            tell(status)
+            if status.state in ("finished", "failed"):
+                return status
+        if time.monotonic() - looked > ASK_FLOWER_S:
+            looked = time.monotonic()
+            if _is_over(home, flower_id) and _stamp(path) == before:
+                return None
+
+
+def _is_over(home: ServerHome, flower_id: int) -> bool:
+    """Return whether Flower has ended a run; a SuperLink that is away says nothing yet."""
+    try:
+        said = _flwr(home, "ls", CONNECTION, "--run-id", str(flower_id))
+    except ConfigError:
+        return False
+    return any(str(run.get("status", "")).startswith("finished") for run in said.get("runs", []))
+
+
+def _flwr(home: ServerHome, *arguments: str) -> Mapping[str, Any]:
+    """Return what Flower's own command says.
+
+    Raises:
+        ConfigError: it failed.
+    """
+    flwr = Path(sys.executable).with_name("flwr")
+    try:
+        done = subprocess.run(  # noqa: S603  (Flower's program, our own words)
+            [str(flwr), *arguments, "--format", "json"],
+            cwd=home.folder,
+            env=home.environment(),
+            capture_output=True,
+            text=True,
+            timeout=FLWR_S,
+            check=False,
+        )
+        said = json.loads(done.stdout)
+    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+        raise ConfigError(_unreachable(home)) from error
+    if not isinstance(said, dict) or not said.get("success"):
+        why = said.get("error-message", "") if isinstance(said, dict) else ""
+        raise ConfigError(f"{_unreachable(home)} ({str(why).strip()[:200]})")
+    return said
+
+
+def _unreachable(home: ServerHome) -> str:
+    return (
+        f"the SuperLink at {home.settings.local} did not do as it was asked; is it running "
+        f"(fondaco-server start --home {home.folder})?"
+    )
+
+
+def _stamp(path: Path) -> int:
+    return path.stat().st_mtime_ns if path.is_file() else 0

@@ -1,0 +1,177 @@
+"""What an owner sees of a silo: plan, budget, contact, refusals, witnesses; changes nothing."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group
+from rich.markup import escape
+from rich.table import Table
+
+from fondaco.shared.chain.notes import parse_note
+from fondaco.shared.chain.store import is_begun
+from fondaco.shared.privacy.accountant import epsilon_at
+from fondaco.shared.privacy.events import PrivacyEvent
+from fondaco.shared.privacy.ledger import Ledger
+from fondaco.shared.privacy.policy import YEAR, Policy
+
+from .contact import Contact, agent_pid, read_contact
+from .deployment import DEPLOYMENT, read_deployment
+from .ledger_view import ledger_facts
+from .owner import Owner
+
+Record = Mapping[str, Any]
+
+
+def owner_facts(home: Path) -> dict[str, Any]:
+    """Return all that an owner sees, as plain values.
+
+    Raises:
+        ConfigError: the folder is no owner's, or a file of it is damaged.
+        LedgerError: the ledger is damaged.
+    """
+    owner = Owner.open(home)
+    deployed = (home / DEPLOYMENT).is_file()
+    contact, pid = read_contact(home), agent_pid(home)
+    return {
+        "silo_id": owner.silo_id,
+        "superlink": read_deployment(home).superlink if deployed else "",
+        "agent": {"running": pid is not None, "pid": pid, "started": contact.started},
+        "contact": _contact_facts(contact),
+        **_ledger_facts(owner),
+    }
+
+
+def _contact_facts(contact: Contact) -> dict[str, Any]:
+    return {"last": contact.last, "calls": [asdict(calls) for calls in contact.calls]}
+
+
+def _ledger_facts(owner: Owner) -> dict[str, Any]:
+    """What the ledger says; an owner who has not begun one is told so and gets none."""
+    if not is_begun(owner.home.ledger):
+        empty: dict[str, Any] = {"plan": None, "policy": None, "head": None, "witnessed": None}
+        return {**empty, "rounds": [], "refusals": {}}
+    with Ledger(owner.home.ledger, owner.identity) as ledger:
+        facts, records = ledger_facts(ledger), ledger.records()
+        policy = ledger.policy()
+    plan = facts["plan"]
+    return {
+        "plan": plan,
+        "policy": None if policy is None else _policy_facts(policy, _of("DEBIT", records)),
+        "head": facts["head"],
+        "witnessed": _witnessed(_of("DEBIT", records)),
+        "rounds": [_round(release) for release in _of("RELEASE", records, plan)],
+        "refusals": dict(Counter(refusal["code"] for refusal in _of("REFUSAL", records))),
+    }
+
+
+def _of(kind: str, records: Sequence[Record], plan: Record | None = None) -> list[Record]:
+    """Return the records of one type, of one plan if it is named."""
+    return [
+        record
+        for record in records
+        if record["type"] == kind and (plan is None or record["plan_digest"] == plan["digest"])
+    ]
+
+
+def _round(release: Record) -> dict[str, Any]:
+    names = ("kind", "round_num", "attempt", "size_bytes", "ts")
+    return {name: release[name] for name in names}
+
+
+def _policy_facts(policy: Policy, debits: Sequence[Record]) -> dict[str, Any]:
+    """What the owner allows per year, and what the last 365 days have taken of it."""
+    now = datetime.now(UTC)
+    recent = [d for d in debits if now - datetime.fromisoformat(d["ts"]) < YEAR]
+    spent = sum(policy.cost(PrivacyEvent(**debit["event"])) for debit in recent)
+    epsilon = epsilon_at(spent, Fraction(policy.order), float(policy.target_delta))
+    return {
+        **asdict(policy),
+        "spent_epsilon": round(epsilon, 4) if spent else 0.0,
+        "spent_share": round(spent / policy.budget_units, 4),
+    }
+
+
+def _witnessed(debits: Sequence[Record]) -> dict[str, Any] | None:
+    """Return the newest head that others co-signed, and who; None if none was needed yet."""
+    notes = [debit["witnessed"] for debit in debits if debit["witnessed"]]
+    if not notes:
+        return None
+    head, lines = parse_note(notes[-1])
+    signers = dict.fromkeys(name for name, _ in lines if name != head.origin)
+    return {"size": head.size, "by": list(signers)}
+
+
+def facts_in_tables(facts: Mapping[str, Any]) -> Group:
+    """Return the facts for a terminal."""
+    lines = [escape(line) for line in (*_about_agent(facts), *_about_budget(facts))]
+    if facts["refusals"]:
+        counted = ", ".join(f"{code} {count}" for code, count in facts["refusals"].items())
+        lines.append(escape(f"refused so far: {counted}"))
+    return Group(*lines, *_call_table(facts["contact"]["calls"]), *_round_table(facts["rounds"]))
+
+
+def _about_agent(facts: Mapping[str, Any]) -> list[str]:
+    agent, where = facts["agent"], facts["superlink"] or "nobody (this silo is simulated)"
+    state = f"runs since {agent['started']}" if agent["running"] else "does not run"
+    last = facts["contact"]["last"]
+    return [
+        f"{facts['silo_id']}: the agent {state}; coordinator: {where}",
+        f"last call {last}" if last else "the coordinator never called yet",
+    ]
+
+
+def _about_budget(facts: Mapping[str, Any]) -> list[str]:
+    plan, policy, witnessed = facts["plan"], facts["policy"], facts["witnessed"]
+    if plan is None:
+        lines = ["no plan was approved yet"]
+    else:
+        state = "in force" if plan["in_force"] else "withdrawn"
+        lines = [
+            f"plan {plan['digest'][:19]} ({state}): {plan['left']} of epsilon {plan['epsilon']} "
+            f"left, until {plan['expires']}; {len(facts['rounds'])} releases"
+        ]
+    if policy is None:
+        lines.append("no limits are set yet: nothing can be approved")
+    else:
+        lines.append(
+            f"in 365 days: epsilon {policy['spent_epsilon']:g} of {policy['epsilon_per_year']} "
+            f"({policy['spent_share']:.0%} of its budget)"
+        )
+    if facts["head"]:
+        lines.append(f"ledger: {facts['head']['size']} records, head {facts['head']['root'][:16]}")
+    if witnessed:
+        lines.append(f"co-signed up to record {witnessed['size']} by {', '.join(witnessed['by'])}")
+    return lines
+
+
+def _call_table(calls: Sequence[Mapping[str, Any]]) -> list[Table]:
+    if not calls:
+        return []
+    table = Table("asked", box=None)
+    for name in ("answered", "refused", "received B", "sent B"):
+        table.add_column(name, justify="right")
+    table.add_column("last")
+    for call in calls:
+        numbers = [f"{call[name]:,}" for name in ("answered", "refused", "received", "sent")]
+        table.add_row(escape(call["action"]), *numbers, call["last"])
+    return [table]
+
+
+def _round_table(rounds: Sequence[Mapping[str, Any]]) -> list[Table]:
+    if not rounds:
+        return []
+    table = Table("round", "released", "attempt", "bytes", "when", box=None)
+    for done in rounds:
+        table.add_row(
+            str(done["round_num"]),
+            escape(done["kind"]),
+            str(done["attempt"]),
+            f"{done['size_bytes']:,}",
+            done["ts"],
+        )
+    return [table]

@@ -19,10 +19,10 @@ from fondaco.shared.privacy.events import PrivacyEvent
 from fondaco.shared.privacy.ledger import Ledger
 from fondaco.shared.privacy.policy import YEAR, Policy
 
-from .contact import Contact, agent_pid, read_contact
 from .deployment import DEPLOYMENT, read_deployment
 from .ledger_view import ledger_facts
 from .owner import Owner
+from .pulse import read_pulse
 
 Record = Mapping[str, Any]
 
@@ -36,18 +36,51 @@ def owner_facts(home: Path) -> dict[str, Any]:
     """
     owner = Owner.open(home)
     deployed = (home / DEPLOYMENT).is_file()
-    contact, pid = read_contact(home), agent_pid(home)
     return {
         "silo_id": owner.silo_id,
         "superlink": read_deployment(home).superlink if deployed else "",
-        "agent": {"running": pid is not None, "pid": pid, "started": contact.started},
-        "contact": _contact_facts(contact),
+        **_pulse_facts(read_pulse(home)),
         **_ledger_facts(owner),
     }
 
 
-def _contact_facts(contact: Contact) -> dict[str, Any]:
-    return {"last": contact.last, "calls": [asdict(calls) for calls in contact.calls]}
+def _pulse_facts(pulse: Mapping[str, Any]) -> dict[str, Any]:
+    """Return whether the agent runs, and what it noted of its coordinator's calls."""
+    pid = pulse.get("pid")
+    calls: dict[str, dict[str, Any]] = {}
+    for phase in pulse.get("phases", ()):
+        call = calls.setdefault(
+            phase["action"], {"action": phase["action"], "answered": 0, "received": 0, "sent": 0}
+        )
+        call["answered"] += 1
+        call["received"] += phase["received"]
+        call["sent"] += phase["sent"]
+        call["last"] = _moment(phase["time"])
+    return {
+        "agent": {
+            "running": isinstance(pid, int) and _is_ours(pid),
+            "pid": pid,
+            "started": _moment(pulse.get("started", 0)),
+        },
+        "contact": {
+            "last": _moment(pulse.get("last_contact", 0)),
+            "received": pulse.get("received", 0),
+            "sent": pulse.get("sent", 0),
+            "calls": list(calls.values()),
+        },
+    }
+
+
+def _is_ours(pid: int) -> bool:
+    """Return whether this process is alive and one of fondaco's: numbers are used again."""
+    try:
+        return b"fondaco" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
+def _moment(unix_s: float) -> str:
+    return datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="seconds") if unix_s else ""
 
 
 def _ledger_facts(owner: Owner) -> dict[str, Any]:
@@ -118,10 +151,13 @@ def facts_in_tables(facts: Mapping[str, Any]) -> Group:
 def _about_agent(facts: Mapping[str, Any]) -> list[str]:
     agent, where = facts["agent"], facts["superlink"] or "nobody (this silo is simulated)"
     state = f"runs since {agent['started']}" if agent["running"] else "does not run"
-    last = facts["contact"]["last"]
+    contact = facts["contact"]
+    sizes = f"{contact['received']:,} bytes came, {contact['sent']:,} left, in all"
     return [
         f"{facts['silo_id']}: the agent {state}; coordinator: {where}",
-        f"last call {last}" if last else "the coordinator never called yet",
+        f"last call {contact['last']}; {sizes}"
+        if contact["last"]
+        else "the coordinator never called yet",
     ]
 
 
@@ -152,12 +188,12 @@ def _about_budget(facts: Mapping[str, Any]) -> list[str]:
 def _call_table(calls: Sequence[Mapping[str, Any]]) -> list[Table]:
     if not calls:
         return []
-    table = Table("asked", box=None)
-    for name in ("answered", "refused", "received B", "sent B"):
+    table = Table("asked lately", box=None)
+    for name in ("answered", "bytes came", "bytes left"):
         table.add_column(name, justify="right")
     table.add_column("last")
     for call in calls:
-        numbers = [f"{call[name]:,}" for name in ("answered", "refused", "received", "sent")]
+        numbers = [f"{call[name]:,}" for name in ("answered", "received", "sent")]
         table.add_row(escape(call["action"]), *numbers, call["last"])
     return [table]
 

@@ -1,22 +1,17 @@
 """fondaco-client status and history: what an owner sees, and that looking changes nothing."""
 
 import json
-import os
-import signal
-import time
+import subprocess
+import sys
 
 import pytest
 
-from fondaco.client.contact import CONTACT, Duty, agent_pid, on_duty, read_contact
 from fondaco.client.deployment import Deployment, write_deployment
 from fondaco.client.owner import Owner
-from fondaco.client.status import owner_facts
+from fondaco.client.pulse import FILE, Pulse
 from fondaco.shared.audit_log import AuditLog
-from fondaco.shared.codec import Parts
-from fondaco.shared.errors import ConfigError, RefusalError
+from fondaco.shared.errors import RefusalError
 from fondaco.shared.privacy.ledger import Ledger
-
-CANARY = "canary-3f9a"
 
 
 @pytest.fixture
@@ -78,68 +73,40 @@ def test_a_deployed_silo_names_its_coordinator(script, owner, tmp_path):
     assert facts(script)["superlink"] == "hub.example:9093"
 
 
-def test_a_running_agent_is_seen_and_a_dead_one_is_not(script, owner, children):
-    def work():
-        with on_duty(script.home):
-            time.sleep(60)
-
-    child = children.fork(work)
-    until = time.monotonic() + 20
-    while agent_pid(script.home) is None and time.monotonic() < until:
-        time.sleep(0.02)
-    assert facts(script)["agent"]["pid"] == child
-    assert "the agent runs since" in script.own("status")
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    assert facts(script)["agent"]["running"] is False
+def test_a_running_agent_is_seen_and_a_dead_one_is_not(script, owner):
+    program = "import sys, time; print('on', flush=True); time.sleep(60)"
+    words = [sys.executable, "-c", program, "fondaco-client"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as agent:  # noqa: S603
+        agent.stdout.readline()
+        (script.home / FILE).write_text(json.dumps({"pid": agent.pid, "started": 1.0}))
+        assert facts(script)["agent"]["running"]
+        assert "the agent runs since 1970-01-01" in script.own("status")
+        agent.kill()
+    assert not facts(script)["agent"]["running"]
 
 
-def test_a_second_agent_is_refused(owner, monkeypatch):
-    monkeypatch.setattr("fondaco.client.contact.PATIENCE_S", 0.1)
-    with on_duty(owner.folder), pytest.raises(ConfigError, match="another agent"):
-        on_duty(owner.folder).__enter__()
-    with on_duty(owner.folder):
-        pass
+def test_another_process_with_the_agents_number_is_not_the_agent(script, owner):
+    with subprocess.Popen(["/bin/sleep", "60"]) as other:
+        (script.home / FILE).write_text(json.dumps({"pid": other.pid, "started": 1.0}))
+        assert not facts(script)["agent"]["running"]
+        other.kill()
 
 
-def test_calls_are_noted_with_their_bytes(script, owner, capsys):
-    with on_duty(owner.folder) as duty:
-        answer = duty.watched(lambda action, parts: Parts(record=b"abc"))
-        answer("release", Parts(record=b"12345", masking=b"6"))
-        answer("release", Parts(record=b"12345"))
-    (calls,) = read_contact(owner.folder).calls
-    assert (calls.action, calls.answered, calls.received, calls.sent) == ("release", 2, 11, 6)
-    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
-    assert [(line["event"], line["sent"]) for line in lines] == [("agent.answered", 3)] * 2
-    assert "release" in script.own("status")
+def test_calls_are_shown_with_their_bytes(script, owner):
+    pulse = Pulse(script.home)
+    pulse.beat("hello", 5, 7)
+    pulse.beat("release", 11_000, 2_000)
+    pulse.beat("release", 1_000, 500)
+    contact = facts(script)["contact"]
+    assert (contact["received"], contact["sent"]) == (12_005, 2_507)
+    release = contact["calls"][1]
+    assert (release["action"], release["answered"], release["sent"]) == ("release", 2, 2_500)
+    assert "12,005 bytes came, 2,507 left" in script.own("status")
 
 
-def test_failures_are_noted_and_raised_but_never_quoted(owner, capsys):
-    def fail(action, parts):
-        raise RefusalError(f"no {CANARY}", "not-in-plan")
-
-    duty = Duty(owner.folder)
-    with pytest.raises(RefusalError, match=CANARY):
-        duty.watched(fail)("release", Parts(record=CANARY.encode()))
-    said = capsys.readouterr().err
-    assert json.loads(said)["code"] == "not-in-plan"
-    assert CANARY not in said + (owner.folder / CONTACT).read_text()
-    assert read_contact(owner.folder).calls[0].refused == 1
-
-
-def test_notes_outlive_the_agent(owner):
-    for _ in range(2):
-        with on_duty(owner.folder) as duty:
-            duty.watched(lambda action, parts: Parts())("status", Parts())
-    assert read_contact(owner.folder).calls[0].answered == 2
-
-
-def test_a_damaged_note_is_named_to_the_owner_and_begun_anew_by_the_agent(script, owner):
-    (owner.folder / CONTACT).write_text("{")
-    assert "contact.json is damaged" in script.refused("status")
-    with on_duty(owner.folder):
-        pass
-    assert owner_facts(owner.folder)["contact"]["calls"] == []
+def test_a_damaged_pulse_counts_as_none(script, owner):
+    (script.home / FILE).write_text("{")
+    assert facts(script)["contact"]["last"] == ""
 
 
 def test_a_folder_that_is_no_owners_has_no_status(script):

@@ -7,6 +7,7 @@ from fondaco.shared.console import new_app
 from fondaco.shared.console import run as run_app
 
 from .commands.budget import approve, erase, keys, leave, ledger, policy
+from .commands.joining import init
 from .commands.running import courier, run
 from .commands.serving import recommend
 from .commands.status import history, status
@@ -15,6 +16,7 @@ app = new_app(
     "A data owner's side: keys, limits, plans, ledger, and recommendations for customers."
 )
 
+app.command()(init)
 app.command()(keys)
 app.command()(policy)
 app.command()(approve)

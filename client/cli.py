@@ -6,8 +6,9 @@ Exit codes: 0 done, 1 the answer is no, 2 could not do it.
 from fondaco.shared.console import new_app
 from fondaco.shared.console import run as run_app
 
-from .commands.budget import approve, erase, keys, leave, ledger, policy
+from .commands.budget import approve, erase, leave, ledger, policy
 from .commands.joining import init
+from .commands.keys import keys
 from .commands.running import courier, run
 from .commands.serving import recommend
 from .commands.status import history, status

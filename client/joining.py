@@ -33,6 +33,7 @@ from .courier_folder import (
     make_courier,
     named_account,
     node_public,
+    rotate_node_key,
 )
 from .deployment import (
     COURIER,
@@ -45,7 +46,7 @@ from .deployment import (
 )
 from .kit_checks import check_coordinator, check_known, has_key, read_kit
 from .kit_files import CA, CATALOGUE, KIT, NEWEST, PLAN, keep_catalogue, kit_file
-from .owner import PEERS, Owner
+from .owner import FACTS, PEERS, Owner
 
 AUDIT = "audit.jsonl"
 SOURCE, SOURCE_EXAMPLE = "source.toml", "source_example.toml"
@@ -146,7 +147,8 @@ def join(kit_path: Path, home: Path, wishes: Wishes) -> Joined:
         _keep_source(home)
         changed = tuple(n for n, value in _brought(home).items() if before.get(n) != value)
         peers = tuple(_peers(owner, kit))
-        AuditLog(home / AUDIT).write(
+        audit(
+            owner,
             "init",
             silo_id=owner.silo_id,
             kit=f"sha256:{hashlib.sha256(blob).hexdigest()}",
@@ -212,6 +214,24 @@ def write_registration(owner: Owner, courier: Path, out: Path) -> Path:
     path = out / f"{folder_name(owner.silo_id)}.registration.json" if out.is_dir() else out
     write_durably(path.absolute(), registration.to_bytes(owner.identity))
     return path.absolute()
+
+
+def renew_node_key(owner: Owner) -> None:
+    """Replace the courier's key; the old one stays beside it as `.old` until it is removed.
+
+    Raises:
+        ConfigError: the owner has no courier, or the last renewal is not done with.
+    """
+    courier = Path(read_deployment(owner.folder).courier)
+    with acting_as(account_of(courier)):
+        public = rotate_node_key(courier)
+    audit(owner, "rotate", what="node key", silo_id=owner.silo_id, key=fingerprint(public))
+
+
+def audit(owner: Owner, action: str, **fields: str | int | float) -> None:
+    """Write down who did what in an owner's folder; a simulated silo keeps no such log."""
+    if (owner.folder / FACTS).is_file():
+        AuditLog(owner.folder / AUDIT).write(action, **fields)
 
 
 @contextmanager

@@ -21,26 +21,6 @@ from ..owner import Owner
 from .options import Home
 
 
-def keys(
-    *,
-    home: Home,
-    silo: Annotated[str, typer.Option(help="The silo's public name; makes a new key.")] = "",
-    rotate: Annotated[
-        bool, typer.Option(help="Replace the key; plans that name the old one end.")
-    ] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Make this owner's key, or print the public text of it for the coordinator and the peers."""
-    owner = Owner.make(home, silo) if silo else Owner.open(home)
-    if rotate:
-        owner = owner.rotate()
-    public = owner.identity.public.text()
-    if as_json:
-        print(json.dumps({"silo_id": owner.silo_id, "key": public}))
-        return
-    print(public)
-
-
 def policy(
     *,
     home: Home,

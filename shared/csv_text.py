@@ -34,13 +34,23 @@ def read_records(path: Path, width: int) -> Iterator[tuple[int, list[str]]]:
     Raises:
         DataError: a record has not `width` cells, or the file is no CSV or no UTF-8.
     """
+    for line, record in read_any_records(path):
+        _check_width(path, record, line, width)
+        yield line, record
+
+
+def read_any_records(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield what `read_records` yields, records of any width.
+
+    Raises:
+        DataError: the file is no CSV or no UTF-8.
+    """
     line = 1
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file, strict=True)
         try:
             for record in reader:
                 if record and line > 1:
-                    _check_width(path, record, line, width)
                     yield line, record
                 line = reader.line_num + 1
         except csv.Error as error:

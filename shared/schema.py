@@ -5,7 +5,7 @@ file turns that into a `DataError` with file, line, column and value.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 
 import numpy as np
@@ -55,67 +55,76 @@ REQUIRED_ITEM_COLUMNS = ("item_id",)
 
 @dataclass(frozen=True)
 class BadCell:
-    """The first cell that failed: `row` counts from 0, `problem` completes "'value' ..."."""
+    """The first cell that failed, and where the others are.
+
+    Attributes:
+        row: counts from 0.
+        value: as written.
+        problem: completes "'value' ...".
+        rows: (n_bad,) every row that fails in the same way, ascending.
+    """
 
     row: int
     value: str
     problem: str
+    rows: NDArray[np.int64] = field(compare=False)
 
     def error(self, place: str, column: str) -> DataError:
         """Return the error to raise, `place` being such as "orders.csv line 17"."""
         return DataError(f"{place}, column {column!r}: {self.value!r} {self.problem}")
 
 
-def _first(bad: NDArray[np.bool_]) -> int | None:
-    """Return the position of the first True of (n,) `bad`, None if there is none."""
-    if not len(bad):
+def bad_cell(
+    bad: NDArray[np.bool_], values: Sequence[object] | NDArray[np.object_], problem: str
+) -> BadCell | None:
+    """Return what is wrong with a column, None if (n,) `bad` holds nowhere.
+
+    Args:
+        bad: which cells fail.
+        values: (n,) the cells as written, None where there is none.
+        problem: completes "'value' ...".
+    """
+    rows = np.flatnonzero(bad)
+    if not len(rows):
         return None
-    row = int(np.argmax(bad))
-    return row if bad[row] else None
+    value = values[int(rows[0])]
+    return BadCell(int(rows[0]), value if isinstance(value, str) else "", problem, rows)
 
 
 def check_ids(ids: NDArray[np.object_]) -> BadCell | None:
     """Return the first of (n,) `ids` that is missing: None, NaN or blank text."""
     bad = np.fromiter((not (isinstance(i, str) and i.strip()) for i in ids), bool, len(ids))
-    row = _first(bad)
-    if row is None:
-        return None
-    value = ids[row]
-    return BadCell(row, value if isinstance(value, str) else "", "is a missing id")
+    return bad_cell(bad, ids, "is a missing id")
 
 
 def check_finite(
     numbers: NDArray[np.float64], texts: Sequence[object] | NDArray[np.object_]
 ) -> BadCell | None:
     """Return the first of (n,) `numbers` that is NaN or infinite; `texts` is as written."""
-    row = _first(~np.isfinite(numbers))
-    return None if row is None else BadCell(row, str(texts[row]), "is not a finite number")
+    return bad_cell(~np.isfinite(numbers), texts, "is not a finite number")
 
 
 def check_not_negative(
     numbers: NDArray[np.float64], texts: Sequence[object] | NDArray[np.object_]
 ) -> BadCell | None:
     """Return the first of (n,) `numbers` below 0 (NaN passes); `texts` is as written."""
-    row = _first(numbers < 0)
-    return None if row is None else BadCell(row, str(texts[row]), "is below 0")
+    return bad_cell(numbers < 0, texts, "is below 0")
 
 
 def check_known(item_ids: Sequence[str], items: Vocabulary) -> BadCell | None:
     """Return the first of (n,) `item_ids` that the public catalogue does not list."""
-    row = _first(items.nums(item_ids) < 0)
-    if row is None:
-        return None
-    return BadCell(row, item_ids[row], f"is none of the catalogue's {len(items)} item ids")
+    unknown = items.nums(item_ids) < 0
+    return bad_cell(unknown, item_ids, f"is none of the catalogue's {len(items)} item ids")
 
 
-def check_distinct(ids: Sequence[str]) -> BadCell | None:
-    """Return the first of (n,) `ids` that occurred before."""
-    seen: set[str] = set()
-    for row, item_id in enumerate(ids):
-        if item_id in seen:
-            return BadCell(row, item_id, "occurs twice; ids must be distinct")
-        seen.add(item_id)
-    return None
+def check_distinct(ids: Sequence[str], seen: set[str] | None = None) -> BadCell | None:
+    """Return the first of (n,) `ids` that occurred before, or is in `seen`, which they join."""
+    seen = set() if seen is None else seen
+    again = np.zeros(len(ids), dtype=np.bool_)
+    for row, one in enumerate(ids):
+        again[row] = one in seen
+        seen.add(one)
+    return bad_cell(again, ids, "occurs twice; ids must be distinct")
 
 
 def pick_columns(
@@ -132,11 +141,11 @@ def pick_columns(
         DataError: a required or renamed column is not among `found`.
     """
     picked: dict[str, str] = {}
-    for field in fields(columns):
-        name = getattr(columns, field.name)
+    for one in fields(columns):
+        name = getattr(columns, one.name)
         if name in found:
-            picked[field.name] = name
-        elif field.name in required or name != field.default:
+            picked[one.name] = name
+        elif one.name in required or name != one.default:
             raise DataError(f"{place} has no column {name!r}; {_suggest(name, found)}")
     return picked
 

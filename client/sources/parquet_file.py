@@ -1,66 +1,72 @@
-"""Parquet tables: ids from text or integer columns only, so that 1 and 1.0 never meet."""
+"""Parquet tables: a file, or a folder of files that agree about the columns that are read."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from fondaco.shared.errors import DataError
 
-from .table import RawTable
+from .arrow import ArrowTable, type_of
+from .config import SourceConfig
+from .files import files_of, name_of
+from .table import RawTable, Source
 
 
-class ParquetTable(RawTable):
-    """A Parquet file; rows are counted from 1, as no line exists."""
+class ParquetSource(Source):
+    """A Parquet file or a folder of them."""
 
-    _rows: pa.Table
+    def __init__(self, path: Path) -> None:
+        self.name = path.name
+        self._path = path
+        self._files = files_of(path, ".parquet")
+        self.types = self._types(self._files[0])
+        with _readable(self.name):
+            self.n_rows = sum(pq.read_metadata(one).num_rows for one in self._files)
 
-    def read(self, names: Sequence[str]) -> None:
-        """Load the columns `names`."""
-        try:
-            self._rows = pq.read_table(self.path, columns=list(names))
-        except (pa.ArrowException, OSError) as error:
-            raise DataError(f"{self.name} cannot be read as Parquet: {error}") from error
-
-    def cells(self, name: str) -> NDArray[np.object_]:
-        """Return (n_rows,) cells as text, None where null."""
-        column = self._rows.column(name)
-        try:
-            return np.asarray(column.cast(pa.string()).to_numpy(zero_copy_only=False))
-        except pa.ArrowException as error:
-            raise DataError(
-                f"{self.name}, column {name!r}: {column.type} cannot be read as text or numbers"
-            ) from error
-
-    def ids(self, name: str) -> NDArray[np.object_]:
-        """Return (n_rows,) ids.
+    def batches(self, names: Sequence[str], n_rows: int) -> Iterator[RawTable]:
+        """Yield rows of one file after the other, each file's counted from 1.
 
         Raises:
-            DataError: an id is missing, or the column holds floating-point numbers.
+            DataError: a file is no Parquet, or lacks or types a column otherwise than the first.
         """
-        kind = self._rows.schema.field(name).type
-        if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-            raise DataError(
-                f"{self.name}, column {name!r}: {kind} numbers are no ids; store text or integers"
-            )
-        return super().ids(name)
+        for path in self._files:
+            name, types = name_of(path, self._path), self._types(path)
+            for wanted in names:
+                if types.get(wanted) != self.types[wanted]:
+                    raise DataError(
+                        f"{name}, column {wanted!r}: {types.get(wanted, 'missing')}, but "
+                        f"{self.types[wanted]} in {name_of(self._files[0], self._path)}"
+                    )
+            before = 0
+            with _readable(name), pq.ParquetFile(path) as file:
+                for batch in file.iter_batches(batch_size=n_rows, columns=list(names)):
+                    yield ArrowTable(name, batch, before)
+                    before += batch.num_rows
 
-    def place(self, row: int) -> str:
-        """Return the row's number."""
-        return f"{self.name} row {row + 1}"
+    def close(self) -> None:
+        """Do nothing: files are open while they are read."""
+
+    def _types(self, path: Path) -> dict[str, str]:
+        with _readable(name_of(path, self._path)):
+            schema = pq.read_schema(path)
+        return {field.name: type_of(field.type) for field in schema}
 
 
-def open_parquet(path: Path) -> ParquetTable:
-    """Return the table of `path`, its schema read.
+@contextmanager
+def _readable(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{name} cannot be read as Parquet: {error}") from error
+
+
+def open_parquet(config: SourceConfig) -> ParquetSource:
+    """Return the source of a path.
 
     Raises:
-        DataError: the file is not Parquet.
+        DataError: there is no file, or it is not Parquet.
     """
-    try:
-        names = pq.read_schema(path).names
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path.name} cannot be read as Parquet: {error}") from error
-    return ParquetTable(path, names)
+    return ParquetSource(Path(config.path))

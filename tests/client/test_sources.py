@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fondaco.client.sources import SOURCES, read_interactions, read_items
+from fondaco.client.sources import SUFFIXES, read_interactions, read_items
 from fondaco.shared.errors import DataError
 from fondaco.shared.schema import InteractionColumns
 from fondaco.shared.vocabulary import Vocabulary
@@ -37,7 +37,7 @@ def table(tmp_path, suffix):
     return path
 
 
-@pytest.mark.parametrize("suffix", sorted(SOURCES))
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_every_source_keeps_ids_as_written_and_reads_the_same_twice(tmp_path, suffix):
     path = table(tmp_path, suffix)
     frame = read_interactions(path)

@@ -1,0 +1,105 @@
+"""DuckDB files: opened read-only, with no way to other files, streamed as Arrow batches."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from fondaco.shared.errors import DataError
+
+from .arrow import ArrowTable
+from .config import SourceConfig
+from .extras import need
+from .table import RawTable, Source
+
+MEMORY = "512MB"
+_SETTINGS = {
+    "enable_external_access": "false",
+    "memory_limit": MEMORY,
+    "threads": "1",
+    "TimeZone": "UTC",
+}
+_FAMILIES = {
+    **dict.fromkeys(("FLOAT", "DOUBLE"), "float"),
+    **dict.fromkeys(("VARCHAR", "UUID"), "text"),
+    "DATE": "time",
+    "BOOLEAN": "boolean",
+}
+
+
+class DuckDbSource(Source):
+    """A table, a view or the result of a query.
+
+    Args:
+        config: which.
+    """
+
+    def __init__(self, config: SourceConfig) -> None:
+        path = Path(config.path)
+        if not path.is_file():
+            raise DataError(f"{path} does not exist or is not a file")
+        self.name = config.table or "query"
+        self._duckdb = need("duckdb", "duckdb")
+        self._query = config.query.strip().rstrip(";")
+        self._table = ".".join(map(_quoted, config.table.split(".")))
+        with self._readable():
+            self._database = self._duckdb.connect(str(path), read_only=True)
+            for name, value in _SETTINGS.items():
+                self._database.execute(f"SET {name} = '{value}'")
+            self._database.execute("SET lock_configuration = true")
+            select = self._query or f"SELECT * FROM {self._table}"  # noqa: S608  (quoted names)
+            found = self._database.sql(select)
+            kinds = [str(kind) for kind in found.types]
+            self.types = dict(zip(found.columns, map(_family, kinds), strict=True))
+
+    def batches(self, names: Sequence[str], n_rows: int) -> Iterator[RawTable]:
+        """Yield rows as the database gives them."""
+        chosen = ", ".join(map(_quoted, names))
+        select = self._query or f"SELECT {chosen} FROM {self._table}"  # noqa: S608  (quoted names)
+        before = 0
+        with self._readable():
+            for batch in self._database.sql(select).to_arrow_reader(n_rows):
+                yield ArrowTable(self.name, batch.select(list(names)), before)
+                before += batch.num_rows
+
+    def execute(self, statement: str) -> None:
+        """Run a statement as rows are read: one that writes is refused by the database.
+
+        Raises:
+            DataError: the database refuses it.
+        """
+        with self._readable():
+            self._database.execute(statement)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
+        except self._duckdb.Error as error:
+            line = str(error).strip().partition("\n")[0]
+            raise DataError(f"{self.name}: {line}") from None
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _family(kind: str) -> str:
+    if kind.startswith("DECIMAL"):
+        return "decimal"
+    if kind.startswith("TIMESTAMP"):
+        return "time"
+    return _FAMILIES.get(kind, "integer" if "INT" in kind else kind.lower())
+
+
+def open_duckdb(config: SourceConfig) -> DuckDbSource:
+    """Return the source of a table or query in a file.
+
+    Raises:
+        ConfigError: DuckDB is not installed.
+        DataError: there is no such file or table, or another program has opened it for writing.
+    """
+    return DuckDbSource(config)

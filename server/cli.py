@@ -22,6 +22,7 @@ from fondaco.shared.plan_text import read_plan, to_toml
 from fondaco.shared.privacy.plan import RunPlan
 
 from .commands.runs import preflight, run
+from .commands.status import history, metrics, status
 from .item_table import load_items
 from .plan_config import PlanFile
 from .plan_view import in_words, plain, plan_facts, plan_tables
@@ -35,6 +36,9 @@ plan_app = typer.Typer(no_args_is_help=True, help="Make a plan, or say what one 
 app.add_typer(plan_app, name="plan")
 app.command()(preflight)
 app.command()(run)
+app.command()(status)
+app.command()(metrics)
+app.command()(history)
 
 
 def _print_example(wanted: bool) -> None:

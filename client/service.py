@@ -144,7 +144,8 @@ def agent_program(home: Path, path: Path, listening: socket.socket, user: int | 
     environment = {**os.environ, **FLOWER_ENV, PASSED: str(listening.fileno())}
     become: list[str] = []
     if user is not None:
-        become = ["setpriv", f"--reuid={user}", f"--regid={home.stat().st_gid}", "--clear-groups"]
+        become = ["setpriv", f"--reuid={user}", f"--regid={home.stat().st_gid}"]
+        become += ["--clear-groups", "--pdeathsig", "KILL", "--"]
     return Program(
         name=AGENT,
         command=[*without_network(), *become, *command],

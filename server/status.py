@@ -24,6 +24,7 @@ SCHEMA = 1
 EVERY_S = 0.5
 """Within a stage the file is written at most this often [s]."""
 MOST_REFUSALS = 50
+MOST_PHASES = 200
 MAX_TEXT = 300
 
 State = Literal["waiting", "running", "finished", "failed"]
@@ -36,6 +37,19 @@ class Traffic:
     silo_id: str
     sent: int = 0
     received: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhaseSeen:
+    """One question to several silos, from the first message to the last answer.
+
+    Attributes:
+        seconds: wall time [s].
+    """
+
+    stage: str
+    asked: int
+    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +111,7 @@ class Status:
         planned: rounds of the plan.
         stage: what silos are being asked, and how many of those asked have answered.
         phases: how often silos were asked something so far.
+        timed: the last MOST_PHASES of them.
         refused: refusals in all; the last of them are `refusals`.
         started: ISO, UTC.
         updated: when the file was written.
@@ -118,6 +133,7 @@ class Status:
     heard: int = 0
     asked: int = 0
     phases: int = 0
+    timed: tuple[PhaseSeen, ...] = ()
     silos: tuple[SiloSeen, ...] = ()
     refusals: tuple[Refusal, ...] = ()
     refused: int = 0
@@ -145,6 +161,7 @@ class StatusFile(Watch):
         self._traffic: dict[str, Traffic] = {}
         self._phases_before = 0
         self._written = 0.0
+        self._asked_at = time.monotonic()
         self._now = Status(
             plan=plan.digest,
             dataset=plan.public.get("dataset", ""),
@@ -166,6 +183,7 @@ class StatusFile(Watch):
                 started=known.started,
                 resumed=known.resumed + 1,
                 phases=known.phases,
+                timed=known.timed,
                 refusals=known.refusals,
                 refused=known.refused,
             )
@@ -187,6 +205,12 @@ class StatusFile(Watch):
         """Take in progress, as `rounds.Progress` reports it; nobody heard begins a phase."""
         turns = heard in (0, asked) or stage != self._now.stage
         phases = self._now.phases + (heard == 0 < asked)
+        if heard == 0:
+            self._asked_at = time.monotonic()
+        elif heard == asked:
+            took = round(time.monotonic() - self._asked_at, 3)
+            done = PhaseSeen(stage=_short(stage), asked=asked, seconds=took)
+            self._set(timed=(*self._now.timed, done)[-MOST_PHASES:])
         self._set(stage=_short(stage), heard=heard, asked=asked, phases=phases)
         if turns or time.monotonic() - self._written > EVERY_S:
             self._write()

@@ -5,6 +5,7 @@ For services use systemd or containers (`deploy/`); this is what `run` and `star
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -13,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
+from . import FLOWER_SWITCHES
+
 POLL_S = 0.2
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
 CALM_S = 120.0
@@ -20,9 +23,7 @@ CALM_S = 120.0
 STOP_S = 15.0
 
 FLOWER_ENV: Mapping[str, str] = {
-    "FLWR_TELEMETRY_ENABLED": "0",
-    "FLWR_DISABLE_UPDATE_CHECK": "1",
-    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+    **FLOWER_SWITCHES,
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
 }
@@ -124,7 +125,7 @@ class Supervisor:
             if program.log is not None:
                 sink = stack.enter_context(program.log.open("ab"))
             each.process = subprocess.Popen(  # noqa: S603
-                list(program.command),
+                [*dies_with_us(), *program.command],
                 env=dict(program.environment),
                 cwd=program.folder,
                 user=program.uid,
@@ -163,6 +164,15 @@ class Supervisor:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def dies_with_us() -> list[str]:
+    """Return what to put before a command so that it does not outlive its parent's kill -9.
+
+    Empty where util-linux is missing; systemd and containers see to it themselves.
+    """
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
 
 
 def _signal(process: subprocess.Popen[bytes], number: int) -> None:

@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 the answer is no, 2 could not do it.
 """
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +21,8 @@ from .attacks import attack as run_attacks
 from .attacks import make_order, results_table
 from .datasets import list_datasets
 from .library import load_scenario, scenario_names
+from .loopback import loopback as run_as_processes
+from .loopback_view import loopback_tables
 from .report import summary_table, write_comparison, write_report
 from .result import plan_facts, privacy_facts, read_result, write_result
 from .scenario import Scenario
@@ -283,6 +286,36 @@ def prepare(
     out_console.print(f"{ready}. From another folder, run:")
     command = flwr_command(out, len(prepared.silos))
     out_console.print(escape(command), highlight=False, soft_wrap=True)
+
+
+@app.command()
+def loopback(
+    scenario: ScenarioName = "three-stores",
+    *,
+    settings: Settings = None,
+    data_dir: DataDir = None,
+    seed: Seed = None,
+    out: Annotated[Path, typer.Option(help="A new folder.")] = Path("runs/loopback"),
+    hosts: Annotated[
+        bool, typer.Option("--hosts", help="Every silo on a host of its own (root, Linux).")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run SCENARIO as real processes: SuperLink, SuperNodes and agents, with TLS and node keys.
+
+    Exit 0 if the model is that of the run in one process and every ledger holds, else 1.
+    """
+    chosen = scenario_of(scenario, settings, data_dir, seed)
+    with Bars() as progress:
+        prepared = runs.prepare(chosen, progress)
+        went = run_as_processes(prepared, out, progress, apart=hosts)
+    if as_json:
+        print(json.dumps(asdict(went)))
+    else:
+        for table in loopback_tables(went):
+            out_console.print(table)
+    if not went.holds:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -102,7 +102,20 @@ def partition(
         )
         here = held and _local(held, users, mine)
         datasets.append(_split(*_on_sale(part, here), dataset, moments))
-    return datasets
+    return _largest(datasets, silos.largest)
+
+
+def _largest(datasets: list[SiloDataset], most: int) -> list[SiloDataset]:
+    """Return the silos with the most customers, in the order they had; all if `most` is 0.
+
+    Raises:
+        ConfigError: there are fewer.
+    """
+    if most > len(datasets):
+        raise ConfigError(f"silos.largest={most} but there are {len(datasets)} silos")
+    kept = sorted(datasets, key=lambda silo: (-silo.n_users, silo.silo_id))[: most or None]
+    names = {silo.silo_id for silo in kept}
+    return [silo for silo in datasets if silo.silo_id in names]
 
 
 def cut_of(market: Marketplace, silos: SilosConfig) -> str:
@@ -125,12 +138,15 @@ def partition_notes(market: Marketplace, silos: SilosConfig) -> tuple[str, ...]:
             f"silos are {silos.count} parts skewed by taste "
             f"(Dirichlet, concentration {silos.concentration:g})",
         )
+    notes = []
     if silos.min_users > 1:
-        return (
+        notes.append(
             f"natural silos with fewer than {silos.min_users} customers are joined by a hash "
-            "of the silo id: a convenience of the simulation",
+            "of the silo id: a convenience of the simulation"
         )
-    return ()
+    if silos.largest:
+        notes.append(f"only the {silos.largest} silos with the most customers take part")
+    return tuple(notes)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

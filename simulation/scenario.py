@@ -78,6 +78,8 @@ class SilosConfig:
     """Number of silos for `hash` and `dirichlet`; for `synthetic` the merchants."""
     min_users: int = 20
     """Natural silos with fewer customers are joined into groups by a hash (simulation only)."""
+    largest: int = 0
+    """Only so many silos, those with the most customers, take part; 0 means all."""
     concentration: float = 1.0
     """`dirichlet` only: smaller is more skewed."""
     min_present: int = 0

@@ -7,15 +7,19 @@ export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION = 1
 export OMP_NUM_THREADS = 1
 export OPENBLAS_NUM_THREADS = 1
 
-.PHONY: demo test quick lint clean
+.PHONY: demo loopback test quick lint clean
 
 demo: .venv/demo.stamp
 	$(BIN)/fondaco-simulate run complete-journey --out runs/demo
 
-test: .venv/dev.stamp lint
+loopback: .venv/demo.stamp
+	rm -rf runs/loopback
+	$(BIN)/fondaco-simulate loopback three-stores --out runs/loopback
+
+test: .venv/dev.stamp .venv/debian.stamp lint
 	$(BIN)/pytest
 
-quick: .venv/dev.stamp
+quick: .venv/dev.stamp .venv/debian.stamp
 	$(BIN)/pytest -m "not slow"
 
 lint: .venv/dev.stamp
@@ -34,6 +38,11 @@ lint: .venv/dev.stamp
 .venv/dev.stamp: .venv/bin/python pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@ .venv/demo.stamp
+
+# Servers that tests start: PostgreSQL, MariaDB, nginx. Nothing of them is left running.
+.venv/debian.stamp: tests/debian-packages.txt .venv/bin/python
+	tests/install-debian-packages
+	touch $@
 
 clean:
 	rm -rf .venv runs

@@ -7,7 +7,7 @@ from fondaco.shared.console import new_app
 from fondaco.shared.console import run as run_app
 
 from .commands.budget import approve, erase, leave, ledger, policy
-from .commands.joining import init
+from .commands.joining import doctor, init
 from .commands.keys import keys
 from .commands.running import courier, run
 from .commands.serving import recommend
@@ -18,6 +18,7 @@ app = new_app(
 )
 
 app.command()(init)
+app.command()(doctor)
 app.command()(keys)
 app.command()(policy)
 app.command()(approve)

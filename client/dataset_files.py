@@ -6,7 +6,9 @@ import shutil
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,6 +81,32 @@ def write_silo(dataset: SiloDataset, folder: Path) -> None:
     (folder / _FACTS).write_text(json.dumps(facts, ensure_ascii=False, indent=1), encoding="utf-8")
 
 
+@dataclass(frozen=True, kw_only=True)
+class SiloFacts:
+    """What stands beside a silo's rows: no row, no customer."""
+
+    silo_id: str
+    n_items: int
+    n_users: int
+
+
+def silo_facts(folder: Path) -> SiloFacts:
+    """Return the facts beside the rows of `save_silo`, which must be whole; reads no row.
+
+    Raises:
+        DataError: a file is missing, damaged or of another schema.
+    """
+    facts = _read_facts(folder)
+    try:
+        return SiloFacts(
+            silo_id=str(facts["silo_id"]),
+            n_items=int(facts["n_items"]),
+            n_users=int(facts["n_users"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{folder / _FACTS} is damaged: {error}") from error
+
+
 def load_silo(folder: str | Path) -> SiloDataset:
     """Return the dataset that `save_silo` wrote into `folder`.
 
@@ -87,18 +115,27 @@ def load_silo(folder: str | Path) -> SiloDataset:
     """
     folder = Path(folder)
     path = folder / _ARRAYS
+    facts = _read_facts(folder)
     try:
-        facts = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
-        if facts["schema"] != SCHEMA:
-            raise DataError(f"{folder} has schema {facts['schema']}; this program reads {SCHEMA}")
-        if facts["sha256"] != _sha256(path):
-            raise DataError(f"{path} is damaged: its sha256 is not the one in {_FACTS}")
         with np.load(path, allow_pickle=False) as arrays:
             dataset = _assemble(facts["silo_id"], facts["n_items"], dict(arrays.items()))
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise DataError(f"{folder} holds no silo dataset: {error}") from error
     _check_ranges(dataset, folder)
     return dataset
+
+
+def _read_facts(folder: Path) -> dict[str, Any]:
+    path = folder / _ARRAYS
+    try:
+        facts: dict[str, Any] = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
+        if facts["schema"] != SCHEMA:
+            raise DataError(f"{folder} has schema {facts['schema']}; this program reads {SCHEMA}")
+        if facts["sha256"] != _sha256(path):
+            raise DataError(f"{path} is damaged: its sha256 is not the one in {_FACTS}")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{folder} holds no silo dataset: {error}") from error
+    return facts
 
 
 def _assemble(silo_id: str, n_items: int, arrays: dict[str, NDArray[np.generic]]) -> SiloDataset:

@@ -1,6 +1,8 @@
 """Commands of somebody who joins: make the folders from a kit, and look whether all is well."""
 
 import json
+from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +12,10 @@ from rich.table import Table
 
 from fondaco.shared.console import AsJson, err_console, out_console
 
+from ..doctor import Check, examine
+from ..doctor_host import EVERYTHING
 from ..joining import Joined, Peer, Wishes, join, pin_peers
+from .options import Home
 
 
 def init(
@@ -72,6 +77,35 @@ def init(
         pin_peers(home, joined, replace_peer or ())
         out_console.print(f"{len(waiting)} keys are pinned")
     _say_next(joined)
+
+
+def doctor(*, home: Home, as_json: AsJson = False) -> None:
+    """Look whether this owner's side could run; every failure says how to mend it.
+
+    Nothing is changed and no customer is read. Ends with 0 if nothing failed, with 1 otherwise.
+    """
+    with err_console.status("looking") if err_console.is_terminal else nullcontext():
+        checks = examine(home, EVERYTHING)
+    well = all(check.state != "fail" for check in checks)
+    if as_json:
+        print(json.dumps({"ok": well, "checks": [check.facts() for check in checks]}))
+    else:
+        _show_checks(checks)
+    if not well:
+        raise typer.Exit(1)
+
+
+def _show_checks(checks: list[Check]) -> None:
+    colours = {"ok": "green", "warn": "yellow", "fail": "red"}
+    table = Table("", "what", "seen, and what to do", box=None)
+    for check in checks:
+        state = f"[{colours[check.state]}]{check.state}[/]"
+        table.add_row(state, check.name, escape(check.seen))
+        if check.fix:
+            table.add_row("", "", f"[bold]->[/bold] {escape(check.fix)}")
+    out_console.print(table, highlight=False)
+    count = Counter(check.state for check in checks)
+    _line(f"{count['ok']} ok, {count['warn']} to know of, {count['fail']} failed")
 
 
 def _show(joined: Joined, *, first: bool) -> None:

@@ -7,6 +7,7 @@ from fondaco.shared.console import new_app
 from fondaco.shared.console import run as run_app
 
 from .commands.budget import approve, erase, leave, ledger, policy
+from .commands.data import load
 from .commands.joining import doctor, init
 from .commands.keys import keys
 from .commands.running import courier, run
@@ -21,6 +22,7 @@ app.command()(init)
 app.command()(doctor)
 app.command()(keys)
 app.command()(policy)
+app.command()(load)
 app.command()(approve)
 app.command()(run)
 app.command()(courier)

@@ -230,7 +230,12 @@ def index_interactions(frame: pd.DataFrame, items: Vocabulary) -> tuple[NDArray[
 
 def sorted_ids(ids: NDArray[np.str_]) -> NDArray[np.str_]:
     """Return (n,) `ids` sorted: shorter ones first, so that plain numbers are in their order."""
-    return ids[np.lexsort((ids, np.char.str_len(ids)))] if len(ids) else ids
+    return ids[order_of_ids(ids)]
+
+
+def order_of_ids(ids: NDArray[np.str_]) -> NDArray[np.int64]:
+    """Return (n,) the places of `ids` in the order of `sorted_ids`."""
+    return np.lexsort((ids, np.char.str_len(ids))) if len(ids) else np.empty(0, dtype=np.int64)
 
 
 def split_by_time(

@@ -6,6 +6,7 @@ tables stay out; without the owner's key nobody can test a name against it.
 
 import hashlib
 import hmac
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -43,11 +44,15 @@ class Erasures:
 
     def kept(self, dataset: SiloDataset) -> SiloDataset:
         """Return `dataset` without anybody on the list; the very same if nobody is."""
-        gone = self.tokens()
-        if not gone:
-            return dataset
-        stays = np.array([self._token(user) not in gone for user in dataset.user_ids.tolist()])
-        return dataset if stays.all() else without(dataset, ~stays)
+        gone = self.gone(dataset.user_ids.tolist())
+        return without(dataset, gone) if gone.any() else dataset
+
+    def gone(self, user_ids: Sequence[str]) -> NDArray[np.bool_]:
+        """Return (n,) which of these customers are on the list."""
+        tokens = self.tokens()
+        if not tokens:
+            return np.zeros(len(user_ids), dtype=np.bool_)
+        return np.array([self._token(user_id) in tokens for user_id in user_ids], dtype=np.bool_)
 
     def holds(self, user_id: str) -> bool:
         """Return whether a customer is on the list."""

@@ -5,6 +5,7 @@ from fondaco.shared.errors import DataError
 from .dataset_files import load_silo, save_silo
 from .erasure import Erasures, erase
 from .owner import Owner
+from .quarantine import QUARANTINE, purge
 
 
 def forget(owner: Owner, user_id: str) -> int:
@@ -26,6 +27,7 @@ def forget(owner: Owner, user_id: str) -> int:
                 raise
         erasures.add(user_id)
         save_silo(kept, owner.rows)
+        purge(owner.folder / QUARANTINE, user_id)
         with owner.ledger() as ledger:
             ledger.note_erasure(1)
     parts = [(d.train, d.valid.targets, d.test.targets, d.interim) for d in (before, kept)]

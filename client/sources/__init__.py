@@ -1,6 +1,6 @@
 """Tables of the outside world -> checked rows; one file per kind, opened for reading only."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -136,7 +136,7 @@ def _items(table: RawTable, names: Mapping[str, str], seen: set[str]) -> pd.Data
     return pd.DataFrame(parts)
 
 
-def _at_least_one(source: Source, names: list[str]) -> Iterator[RawTable]:
+def _at_least_one(source: Source, names: list[str]) -> Generator[RawTable]:
     """Yield the batches of a source, one without rows if it has none."""
     empty: RawTable = ValueTable(source.name, {name: () for name in names}, 0)
     for table in source.batches(names, BATCH_ROWS):

@@ -1,6 +1,6 @@
 """CSV tables: UTF-8, a header line, every cell kept as it is written."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from itertools import islice
 from operator import itemgetter
 from pathlib import Path
@@ -67,7 +67,7 @@ class CsvSource(Source):
         self._files = files_of(path, ".csv")
         self.types = dict.fromkeys(read_header(self._files[0]), "text")
 
-    def batches(self, names: Sequence[str], n_rows: int) -> Iterator[RawTable]:
+    def batches(self, names: Sequence[str], n_rows: int) -> Generator[RawTable]:
         """Yield records of one file after the other.
 
         Raises:

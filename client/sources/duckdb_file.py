@@ -1,6 +1,6 @@
 """DuckDB files: opened read-only, with no way to other files, streamed as Arrow batches."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -51,7 +51,7 @@ class DuckDbSource(Source):
             kinds = [str(kind) for kind in found.types]
             self.types = dict(zip(found.columns, map(_family, kinds), strict=True))
 
-    def batches(self, names: Sequence[str], n_rows: int) -> Iterator[RawTable]:
+    def batches(self, names: Sequence[str], n_rows: int) -> Generator[RawTable]:
         """Yield rows as the database gives them."""
         chosen = ", ".join(map(_quoted, names))
         select = self._query or f"SELECT {chosen} FROM {self._table}"  # noqa: S608  (quoted names)

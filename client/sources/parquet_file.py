@@ -1,6 +1,6 @@
 """Parquet tables: a file, or a folder of files that agree about the columns that are read."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,7 +26,7 @@ class ParquetSource(Source):
         with _readable(self.name):
             self.n_rows = sum(pq.read_metadata(one).num_rows for one in self._files)
 
-    def batches(self, names: Sequence[str], n_rows: int) -> Iterator[RawTable]:
+    def batches(self, names: Sequence[str], n_rows: int) -> Generator[RawTable]:
         """Yield rows of one file after the other, each file's counted from 1.
 
         Raises:

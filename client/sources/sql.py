@@ -4,7 +4,7 @@ A table's columns are chosen in the SELECT; a query runs as it was written, beca
 SELECT may lose its ORDER BY.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -67,7 +67,7 @@ class SqlSource(Source):
             description = found.cursor.description if found.cursor else ()
             self.types = dialect.types(connection, description, config.table)
 
-    def batches(self, names: Sequence[str], n_rows: int) -> Iterator[RawTable]:
+    def batches(self, names: Sequence[str], n_rows: int) -> Generator[RawTable]:
         """Yield rows as the database gives them."""
         chosen = ", ".join(map(self._quoted, names))
         select = self._query or f"SELECT {chosen} FROM {self._table}"  # noqa: S608  (quoted names)

@@ -1,7 +1,7 @@
 """What every source hands on: some rows at a time, checked one column after the other."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -172,7 +172,7 @@ class Source(ABC):
         return tuple(self.types)
 
     @abstractmethod
-    def batches(self, names: Sequence[str], n_rows: int) -> Iterator[RawTable]:
+    def batches(self, names: Sequence[str], n_rows: int) -> Generator[RawTable]:
         """Yield the columns `names`, at most `n_rows` rows at a time; no other column is read.
 
         Raises:

@@ -21,13 +21,14 @@ from fondaco.shared.errors import ConfigError
 from fondaco.shared.plan_text import read_plan, to_toml
 from fondaco.shared.privacy.plan import RunPlan
 
+from .commands import services
 from .commands.runs import preflight, run
 from .commands.status import history, metrics, status
 from .item_table import load_items
 from .plan_config import PlanFile
 from .plan_view import in_words, plain, plan_facts, plan_tables
 from .planning import make_plan
-from .roster import read_coordinator, read_roster
+from .roster import keys_of, read_coordinator, read_roster
 
 DAYS_VALID = 90
 
@@ -74,10 +75,16 @@ def new(
     catalogue: Annotated[
         Path, typer.Option(help="The public item list: catalogue.json, or a CSV with item_id.")
     ],
+    home: Annotated[
+        Path | None, typer.Option(help="The coordinator's folder, for --keys and --coordinator.")
+    ] = None,
     keys: Annotated[
-        Path, typer.Option(help="The silos' public keys: a file with one per line, or a folder.")
-    ],
-    coordinator: Annotated[str, typer.Option(help="The coordinator's public key, or its file.")],
+        Path | None,
+        typer.Option(help="The silos' public keys: a file with one per line, or a folder."),
+    ] = None,
+    coordinator: Annotated[
+        str, typer.Option(help="The coordinator's public key, or its file.")
+    ] = "",
     expires: Annotated[
         str, typer.Option(help=f"Last day of the plan (UTC) [{DAYS_VALID} days from today].")
     ] = "",
@@ -96,8 +103,9 @@ def new(
         raise ConfigError(f"{out} exists and may be signed already; choose another --out")
     asked = build(PlanFile, read_toml(config))
     items = load_items(catalogue)
-    roster = read_roster(keys)
-    settings = asked.plan_config(roster, read_coordinator(coordinator), _last_day(expires))
+    silos, central = keys_of(home, keys, coordinator)
+    roster = read_roster(silos)
+    settings = asked.plan_config(roster, read_coordinator(central), _last_day(expires))
     with err_console.status("looking for the least noise that keeps the promise"):
         plan = make_plan(settings, items)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -106,9 +114,10 @@ def new(
     out.write_text(to_toml(plan), encoding="utf-8")
     _print_plan(plan, as_json=as_json)
     if not as_json:
-        line = (
-            f"{out} is for every owner to read and sign: fondaco-client approve {out} --home FOLDER"
-        )
+        then = f"fondaco-client approve {out} --home FOLDER"
+        if home is not None:
+            then = f"fondaco-server invite SILO --plan {out} --home {home} gives each a kit with it"
+        line = f"{out} is for every owner to read and sign: {then}"
         out_console.print(escape(line), soft_wrap=True)
 
 
@@ -165,6 +174,10 @@ def _print_plan(plan: RunPlan, *, as_json: bool) -> None:
         highlight=False,
         soft_wrap=True,
     )
+
+
+for command in (services.init, services.invite, services.register, services.start, services.rotate):
+    app.command()(command)
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ from fondaco.shared.workspace import folder_name, write_durably
 from .proxy import nginx_example
 from .tls import TlsFiles, private_file
 
-SETTINGS, KEY, PUBLIC = "server.toml", "coordinator.pem", "coordinator.pub"
+SETTINGS, KEY, PUBLIC, SILOS = "server.toml", "coordinator.pem", "coordinator.pub", "silos"
 CONNECTION = "fondaco"
 """How `flwr` calls our SuperLink."""
 HOME_VARIABLE = "FONDACO_SERVER_HOME"
@@ -166,7 +166,7 @@ class ServerHome:
     @property
     def silos(self) -> Path:
         """A registration per silo."""
-        return self.folder / "silos"
+        return self.folder / SILOS
 
     @property
     def nodes(self) -> Path:

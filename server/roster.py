@@ -1,4 +1,7 @@
-"""Public keys as files -> who takes part: the silos' keys and the coordinator's."""
+"""Public keys as files -> who takes part: the silos' keys and the coordinator's.
+
+A silo's key stands in a line of its own, or in the registration that its owner handed in.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,6 +9,9 @@ from urllib.parse import unquote
 
 from fondaco.shared.chain.keys import COORDINATOR, PublicKey, key_name
 from fondaco.shared.errors import ConfigError
+from fondaco.shared.kit import Registration
+
+from .home import PUBLIC, SILOS
 
 _PREFIX = key_name("")
 
@@ -14,8 +20,8 @@ def read_roster(path: Path) -> dict[str, str]:
     """Return silo id -> public key text, sorted.
 
     Args:
-        path: a file of public keys, one per line, or a folder of such files; blank lines and
-            lines that start with "#" are skipped.
+        path: a file of public keys, one per line, or a registration, or a folder of such files;
+            blank lines and lines that start with "#" are skipped.
 
     Raises:
         ConfigError: naming the line that is no silo's public key, or is one for the second time.
@@ -36,6 +42,21 @@ def read_roster(path: Path) -> dict[str, str]:
     if not roster:
         raise ConfigError(f"{path} holds no public keys")
     return dict(sorted(roster.items()))
+
+
+def keys_of(home: Path | None, silos: Path | None, coordinator: str) -> tuple[Path, str]:
+    """Return where the silos' keys are, and the coordinator's key: in `home` unless given.
+
+    Raises:
+        ConfigError: neither says.
+    """
+    if home is not None:
+        silos = silos or home / SILOS
+        coordinator = coordinator or str(home / PUBLIC)
+    if silos is None or not coordinator:
+        missing = "--keys" if silos is None else "--coordinator"
+        raise ConfigError(f"{missing} is missing; give it, or --home SHOME for both")
+    return silos, coordinator
 
 
 def read_coordinator(text_or_file: str) -> str:
@@ -63,12 +84,23 @@ def _lines_of(path: Path) -> Iterator[tuple[str, str]]:
         files = sorted(p for p in path.iterdir() if p.is_file() and p.name[0] != ".")
     for file in files:
         try:
-            lines = file.read_text(encoding="utf-8").splitlines()
+            blob = file.read_bytes()
+            lines = blob.decode().splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"{file} cannot be read as public keys: {error}") from None
+        if blob.startswith(b"{"):
+            yield file.name, _registered(file.name, blob)
+            continue
         for number, line in enumerate(lines, start=1):
             if line.strip() and not line.lstrip().startswith("#"):
                 yield f"{file.name} line {number}", line.strip()
+
+
+def _registered(place: str, blob: bytes) -> str:
+    try:
+        return Registration.from_bytes(blob).identity
+    except ConfigError as error:
+        raise ConfigError(f"{place}: {error}") from None
 
 
 def _is_name(silo_id: str) -> bool:

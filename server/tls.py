@@ -144,6 +144,14 @@ class TlsFiles:
         """
         return _load_certificates(self.ca)
 
+    def expires(self) -> datetime:
+        """Return the last moment at which the certificate is good.
+
+        Raises:
+            ConfigError: there is none, or the file is damaged.
+        """
+        return _load_certificates(self.certificate)[0].not_valid_after_utc
+
     def check(self, hosts: Sequence[str]) -> datetime:
         """Return until when the certificate is good.
 

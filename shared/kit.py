@@ -249,7 +249,7 @@ def _check_node_key(text: str) -> None:
     _refuse_private(text, "node_key")
     try:
         key = serialization.load_ssh_public_key(text.encode())
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+    except (ValueError, TypeError, NotImplementedError, UnsupportedAlgorithm):
         raise ConfigError(f"node_key={text[:80]!r} is no OpenSSH public key") from None
     plain = b""
     if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP384R1):

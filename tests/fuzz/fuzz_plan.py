@@ -69,9 +69,10 @@ def target(data):
             text = bent(text.encode(), choices, text.encode()).decode("utf-8", "surrogateescape")
     try:
         got = read(text)
+        text = got.to_json()  # where it holds half a character, only this says so
     except ConfigError:
         return
-    assert RunPlan.from_json(got.to_json()).digest == got.digest
+    assert RunPlan.from_json(text).digest == got.digest
     assert got.budget_units == sum(got.cost(event) for event in got.releases)
 
 

@@ -16,7 +16,7 @@ _SETTINGS = {
     "enable_external_access": "false",
     "memory_limit": MEMORY,
     "threads": "1",
-    "TimeZone": "UTC",
+    "lock_configuration": "true",
 }
 _FAMILIES = {
     **dict.fromkeys(("FLOAT", "DOUBLE"), "float"),
@@ -42,10 +42,7 @@ class DuckDbSource(Source):
         self._query = config.query.strip().rstrip(";")
         self._table = ".".join(map(_quoted, config.table.split(".")))
         with self._readable():
-            self._database = self._duckdb.connect(str(path), read_only=True)
-            for name, value in _SETTINGS.items():
-                self._database.execute(f"SET {name} = '{value}'")
-            self._database.execute("SET lock_configuration = true")
+            self._database = self._duckdb.connect(str(path), read_only=True, config=_SETTINGS)
             select = self._query or f"SELECT * FROM {self._table}"  # noqa: S608  (quoted names)
             found = self._database.sql(select)
             kinds = [str(kind) for kind in found.types]

@@ -9,7 +9,7 @@ from .servers import open_server
 from .sql import Dialect, SqlSource
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, CursorResult
 
 _FAMILIES = {
     "integer": ("TINY", "SHORT", "LONG", "INT24", "LONGLONG", "YEAR", "BIT"),
@@ -44,11 +44,13 @@ def _types(connection: "Connection", description: Sequence[Any], table: str) -> 
     return {column[0]: families.get(column[1], f"type {column[1]}") for column in description}
 
 
-def _abandon(connection: Any) -> None:  # noqa: ANN401  (PyMySQL is optional)
-    """Forget a result that is under way; PyMySQL would read it to its end first."""
-    result = getattr(connection, "_result", None)
-    if result is not None:
-        result.unbuffered_active = False
+def _abandon(connection: "Connection", found: "CursorResult[Any]") -> None:
+    """Hang up in the middle of a result; PyMySQL would read it to its end first."""
+    del found
+    under_way = getattr(connection.connection.dbapi_connection, "_result", None)
+    if under_way is not None:
+        under_way.unbuffered_active = False
+    connection.invalidate()
 
 
 DIALECT = Dialect(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from .config import SourceConfig
 from .extras import need
 from .servers import open_server
-from .sql import Dialect, SqlSource
+from .sql import Dialect, SqlSource, close_result
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -54,10 +54,6 @@ def _types(connection: "Connection", description: Sequence[Any], table: str) -> 
     return {name: _FAMILIES.get(kind, kind) for name, kind in names.items()}
 
 
-def _abandon(connection: object) -> None:
-    del connection  # rows come as they are fetched from the cursor: nothing is under way
-
-
 DIALECT = Dialect(
     quote='"',
     session=(
@@ -67,5 +63,5 @@ DIALECT = Dialect(
     ),
     options={"postgresql_readonly": True},
     types=_types,
-    abandon=_abandon,
+    abandon=close_result,
 )

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, CursorResult, Engine
 
 
+def close_result(connection: "Connection", found: "CursorResult[Any]") -> None:
+    """Leave a result of which no more rows come than are fetched."""
+    del connection
+    found.close()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Dialect:
     """What an engine does in its own way.
@@ -29,14 +35,14 @@ class Dialect:
         session: statements that make a session read-only and its times those of UTC.
         options: SQLAlchemy's execution options of every connection.
         types: (connection, description of a result's columns, table or "") -> column -> type.
-        abandon: drops a driver's connection in the middle of a result.
+        abandon: leaves a result in the middle, without reading it to its end.
     """
 
     quote: str
     session: Sequence[str]
     options: Mapping[str, Any]
     types: Callable[["Connection", Sequence[Any], str], dict[str, str]]
-    abandon: Callable[[Any], None]
+    abandon: Callable[["Connection", "CursorResult[Any]"], None]
 
 
 class SqlSource(Source):
@@ -76,9 +82,10 @@ class SqlSource(Source):
                 stream_results=True, max_row_buffer=n_rows, yield_per=n_rows
             )
             found = self._run(streaming, select)
-            spots = [list(found.keys()).index(name) for name in names]
+            keys = list(found.keys()) if self._query else list(names)
+            spots = [keys.index(name) for name in names]
             before = 0
-            for rows in self._partitions(connection, found, n_rows):
+            for rows in self._parts(connection, found, n_rows):
                 columns = list(zip(*rows, strict=True))
                 values = {name: columns[at] for name, at in zip(names, spots, strict=True)}
                 yield ValueTable(self.name, values, before)
@@ -97,7 +104,7 @@ class SqlSource(Source):
         with self._connected() as connection, self._readable():
             self._run(connection, statement)
 
-    def _partitions(
+    def _parts(
         self, connection: "Connection", found: "CursorResult[Any]", n_rows: int
     ) -> Iterator[Sequence[Any]]:
         whole = False
@@ -107,8 +114,7 @@ class SqlSource(Source):
             whole = True
         finally:
             if not whole:
-                self._dialect.abandon(connection.connection.dbapi_connection)
-                connection.invalidate()
+                self._dialect.abandon(connection, found)
 
     @contextmanager
     def _connected(self) -> Iterator["Connection"]:

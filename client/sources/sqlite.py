@@ -8,7 +8,7 @@ from fondaco.shared.errors import DataError
 
 from .config import SourceConfig
 from .extras import need
-from .sql import Dialect, SqlSource
+from .sql import Dialect, SqlSource, close_result
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -59,10 +59,6 @@ def _first_line(message: object) -> str:
     return str(message).partition("\n")[0]
 
 
-def _abandon(connection: object) -> None:
-    del connection  # SQLite computes a row when it is asked for: nothing is under way
-
-
 DIALECT = Dialect(
-    quote='"', session=("PRAGMA query_only = ON",), options={}, types=_types, abandon=_abandon
+    quote='"', session=("PRAGMA query_only = ON",), options={}, types=_types, abandon=close_result
 )

@@ -107,6 +107,26 @@ def check_place(folder: Path, home: Path) -> None:
         raise ConfigError(f"{folder} is no folder; choose another --courier")
 
 
+def check_courier(folder: Path, silo_id: str, account: Account) -> None:
+    """Refuse a folder that holds something else than this silo's courier.
+
+    Raises:
+        ConfigError: it does.
+    """
+    if not folder.exists():
+        return
+    with acting_as(account):
+        if (folder / COURIER).is_file():
+            known = read_courier(folder).silo_id
+            if known != silo_id:
+                raise ConfigError(f"{folder} is the courier's folder of {known!r}; choose another")
+            return
+        torn = Path(COURIER).with_suffix(".part").name
+        others = [path.name for path in folder.iterdir() if path.name != torn]
+    if others:
+        raise ConfigError(f"{folder} holds {others[0]!r} and is no courier's; choose another")
+
+
 def make_courier(folder: Path, settings: CourierSettings, ca: str, account: Account) -> None:
     """Make or renew a courier's folder; keys that are there stay.
 
@@ -117,7 +137,7 @@ def make_courier(folder: Path, settings: CourierSettings, ca: str, account: Acco
         account: whose it becomes.
 
     Raises:
-        ConfigError: it holds something else, or that user cannot work there.
+        ConfigError: that user cannot work there.
     """
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -125,7 +145,6 @@ def make_courier(folder: Path, settings: CourierSettings, ca: str, account: Acco
         os.chown(folder, account.uid, account.gid)
     with acting_as(account):
         try:
-            _check_ours(folder, settings.silo_id)
             _check_python(account)
             folder.chmod(0o700)
             write_courier(folder, settings)  # first: it says whose folder this is
@@ -196,17 +215,6 @@ def rotate_node_key(folder: Path) -> str:
     new.replace(path)
     _write_public(folder)
     return node_public(folder)
-
-
-def _check_ours(folder: Path, silo_id: str) -> None:
-    if (folder / COURIER).is_file():
-        known = read_courier(folder).silo_id
-        if known != silo_id:
-            raise ConfigError(f"{folder} is the courier's folder of {known!r}; choose another")
-        return
-    others = [path.name for path in folder.iterdir() if path.name != f"{Path(COURIER).stem}.part"]
-    if others:
-        raise ConfigError(f"{folder} holds {others[0]!r} and is no courier's; choose another")
 
 
 def _check_python(account: Account) -> None:

@@ -29,6 +29,7 @@ from .courier_folder import (
     Account,
     account_of,
     acting_as,
+    check_courier,
     check_place,
     make_courier,
     named_account,
@@ -125,19 +126,22 @@ def join(kit_path: Path, home: Path, wishes: Wishes) -> Joined:
     """Make or renew an owner's folder and its courier's by a kit, and return what to compare.
 
     Raises:
-        ConfigError: the kit is not for this folder, or older than the one before it; nothing
-            was changed then.
+        ConfigError: the kit is not for this folder, or older than the one before it, and
+            nothing was changed; or one of the folders cannot be written.
     """
     kit, blob = read_kit(kit_path)
     plan = kit.run_plan()
     home = home.resolve()
     check_coordinator(kit, wishes.coordinator)
     courier, account = _courier_place(home, wishes)
-    with _alone(home) as keeper, acting_as(keeper):
-        check_known(home, kit, replaced=bool(wishes.coordinator))
-        owner = _owner(home, kit)
-        before = _brought(home)
-        _keep_kit(home, kit, blob, plan)
+    with _alone(home) as keeper:
+        with acting_as(keeper):
+            check_known(home, kit, replaced=bool(wishes.coordinator))
+        check_courier(courier, kit.silo_id, account)
+        with acting_as(keeper):
+            owner = _owner(home, kit)
+            before = _brought(home)
+            _keep_kit(home, kit, blob, plan)
     make_courier(courier, _settings(kit, courier, wishes), kit.ca, account)
     with acting_as(keeper):
         there = Deployment(
@@ -236,7 +240,10 @@ def audit(owner: Owner, action: str, **fields: str | int | float) -> None:
 
 @contextmanager
 def _alone(home: Path) -> Iterator[Account]:
-    """Make the owner's folder, keep other inits out of it, and give whose it is."""
+    """Make the owner's folder, keep other inits out of it, and give whose it is.
+
+    A folder in which nothing was done is removed again.
+    """
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     keeper = account_of(home)
     handle = os.open(home, os.O_RDONLY | os.O_DIRECTORY)
@@ -244,6 +251,8 @@ def _alone(home: Path) -> Iterator[Account]:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield keeper
     finally:
+        if not any(home.iterdir()):
+            home.rmdir()
         os.close(handle)
 
 
@@ -285,9 +294,12 @@ def _keep_kit(home: Path, kit: Kit, blob: bytes, plan: RunPlan | None) -> None:
     if plan is not None:
         incoming = kit_file(home, "catalogue.incoming")
         write_durably(incoming, kit.catalogue.encode())
-        load_catalogue(incoming, plan.catalogue_digest)  # before anything is replaced by it
-        keep_catalogue(home, plan.catalogue_digest)
-        incoming.replace(kit_file(home, CATALOGUE))
+        try:
+            load_catalogue(incoming, plan.catalogue_digest)  # before anything is replaced by it
+            keep_catalogue(home, plan.catalogue_digest)
+            incoming.replace(kit_file(home, CATALOGUE))
+        finally:
+            incoming.unlink(missing_ok=True)
         write_durably(kit_file(home, PLAN), to_toml(plan).encode())
     write_durably(kit_file(home, CA), kit.ca.encode())
     write_durably(kit_file(home, NEWEST), blob)

@@ -1,6 +1,5 @@
 """A data owner at the console: its script, its key, and a plan that waits for the signature."""
 
-import io
 import sys
 from pathlib import Path
 
@@ -10,49 +9,6 @@ from fondaco.client.owner import Owner
 from fondaco.shared.plan_text import to_toml
 
 sys.path.insert(0, str(Path(__file__).parent))
-
-
-class Script:
-    """The console script in this process: what it prints, and how it ends."""
-
-    def __init__(self, monkeypatch, capsys, home):
-        self._monkeypatch, self._capsys, self.home = monkeypatch, capsys, home
-
-    def __call__(self, *words, code=0, said=""):
-        self._monkeypatch.setattr(sys, "argv", ["fondaco-client", *map(str, words)])
-        self._monkeypatch.setattr(sys, "stdin", io.StringIO(said))
-        self._capsys.readouterr()
-        # Flower may be imported only after pytest knows which of its warnings to ignore.
-        from fondaco.client import cli  # noqa: PLC0415
-
-        ended = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            ended = end.code or 0
-        printed = self._capsys.readouterr()
-        assert ended == code, printed
-        self.err = printed.err
-        return printed.out
-
-    def own(self, command, *words, **options):
-        return self(command, *words, "--home", self.home, **options)
-
-    def refused(self, *words):
-        """Hold that a command ends with 2 and one clear line; return the line."""
-        out = self.own(*words, code=2)
-        assert self.err.startswith("error: ")
-        assert self.err.count("\n") == 1
-        assert "Traceback" not in out + self.err
-        return self.err
-
-
-@pytest.fixture
-def script(monkeypatch, capsys, tmp_path):
-    monkeypatch.setenv("COLUMNS", "300")
-    monkeypatch.setenv("NO_COLOR", "1")
-    monkeypatch.setenv("TERM", "dumb")
-    return Script(monkeypatch, capsys, tmp_path / "shop")
 
 
 @pytest.fixture

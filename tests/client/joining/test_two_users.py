@@ -1,0 +1,108 @@
+"""The courier's folder of another OS user: made by root, and no way for that user out of it."""
+
+import os
+import pwd
+import shutil
+import sys
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from fondaco.client.joining import Wishes, join
+from fondaco.shared.errors import ConfigError
+
+NOBODY = "nobody"
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+
+
+@pytest.fixture
+def open_place(monkeypatch):
+    """A folder that every OS user can reach, on a machine whose Python all may run."""
+    monkeypatch.setattr(sys, "executable", shutil.which("sh"))
+    folder = Path(tempfile.mkdtemp(prefix="fondaco-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def wishes(open_place):
+    return Wishes(courier=open_place / "courier", courier_user=NOBODY, out=open_place)
+
+
+def test_couriers_files_belong_to_its_user_and_the_owners_do_not(coordinator, open_place, wishes):
+    join(coordinator.kit(), open_place / "shop", wishes)
+    join(coordinator.kit(), open_place / "shop", wishes)
+    theirs = pwd.getpwnam(NOBODY).pw_uid
+    for path in ((open_place / "courier"), *(open_place / "courier").rglob("*")):
+        assert path.lstat().st_uid == theirs, path
+    for path in ((open_place / "shop"), *(open_place / "shop").rglob("*")):
+        assert path.lstat().st_uid == 0, path
+    assert (os.geteuid(), os.getegid()) == (0, 0)
+
+
+@pytest.mark.parametrize("name", ["ca.part", "courier.part", "superexec.secret", "ca.pem", "bin"])
+def test_link_of_a_hijacked_courier_leads_nowhere(coordinator, open_place, wishes, name):
+    join(coordinator.kit(), open_place / "shop", wishes)
+    victim = open_place / "roots"
+    victim.mkdir(mode=0o700)
+    (victim / "file").write_text("precious")
+    (victim / "file").chmod(0o600)
+    place = open_place / "courier" / name
+    if place.is_dir():
+        shutil.rmtree(place)
+    place.unlink(missing_ok=True)
+    place.symlink_to(victim if name == "bin" else victim / "file")
+    os.lchown(place, pwd.getpwnam(NOBODY).pw_uid, -1)
+    with suppress(ConfigError, OSError):
+        join(coordinator.kit(), open_place / "shop", wishes)
+    assert [path.name for path in victim.iterdir()] == ["file"]
+    assert (victim / "file").read_text() == "precious"
+
+
+def test_folder_that_its_user_cannot_reach_is_refused_with_the_fix(coordinator, open_place):
+    closed = open_place / "closed"
+    closed.mkdir(mode=0o700)
+    wishes = Wishes(courier=closed / "courier", courier_user=NOBODY, out=open_place)
+    with pytest.raises(ConfigError, match="choose another --courier"):
+        join(coordinator.kit(), open_place / "shop", wishes)
+
+
+def test_couriers_user_is_changed_by_hand_only(coordinator, open_place, wishes):
+    join(coordinator.kit(), open_place / "shop", Wishes(courier=wishes.courier, out=open_place))
+    with pytest.raises(ConfigError, match="chown -R nobody"):
+        join(coordinator.kit(), open_place / "shop", wishes)
+
+
+def test_owners_folder_of_another_user_stays_that_users(coordinator, open_place):
+    theirs = pwd.getpwnam(NOBODY)
+    home = open_place / "shop"
+    home.mkdir(mode=0o700)
+    os.chown(home, theirs.pw_uid, theirs.pw_gid)
+    join(coordinator.kit(), home, Wishes(courier=open_place / "courier", out=open_place))
+    assert {path.lstat().st_uid for path in home.rglob("*")} == {theirs.pw_uid}
+
+
+def test_nobody_but_root_gives_folders_to_others(coordinator, open_place, children):
+    kit = coordinator.kit()
+    readable = open_place / "kit"
+    shutil.copy(kit, readable)
+    readable.chmod(0o644)
+    open_place.chmod(0o777)
+
+    def work():
+        os.seteuid(pwd.getpwnam(NOBODY).pw_uid)
+        with pytest.raises(ConfigError, match="only root"):
+            join(readable, open_place / "shop", Wishes(courier_user="root"))
+
+    assert children.ended(work) == 0
+
+
+def test_user_who_cannot_run_this_python_is_named(coordinator, open_place, wishes, monkeypatch):
+    program = open_place / "python"
+    program.touch(mode=0o700)
+    monkeypatch.setattr(sys, "executable", str(program))
+    with pytest.raises(ConfigError, match=r"'nobody' cannot run .*install fondaco where it can"):
+        join(coordinator.kit(), open_place / "shop", wishes)

@@ -89,8 +89,8 @@ def serve(home: ServerHome, ready: Callable[[], None]) -> None:
     Raises:
         ConfigError: it runs already, its port is taken, or a file of it is not as it should be.
     """
-    os.umask(0o077)
     with only_one(home):
+        os.umask(0o077)
         home.refresh()
         renew_in_time(home)
         home.tls.check(home.settings.hosts)

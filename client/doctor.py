@@ -23,7 +23,7 @@ from fondaco.shared.provenance import code_digest
 from .courier_folder import account_of, acting_as
 from .dataset_files import silo_facts
 from .deployment import DEPLOYMENT, Deployment, read_deployment
-from .joining import SOURCE, silo_of
+from .joining import EXAMPLE, SOURCE, silo_of
 from .kit_files import PLAN, kit_file, newest_plan
 from .owner import FACTS, Owner
 from .sources.config import read_source_file
@@ -208,6 +208,11 @@ def look_at_source(patient: Patient) -> Iterator[Check]:
     if not path.is_file():
         fix = f"run fondaco-client init again, which writes {path}, and edit it"
         yield Check(name="source", state="fail", seen=f"{path} does not exist", fix=fix)
+        return
+    if path.read_bytes() == EXAMPLE.read_bytes():
+        state: State = "fail" if patient.plan else "warn"
+        fix = f"say in {path} where your rows lie"
+        yield Check(name="source", state=state, seen=f"{SOURCE} is still the template", fix=fix)
         return
     described = read_source_file(path)
     yield Check(name="source", state="ok", seen=f"{SOURCE} names a {described.source.kind} source")

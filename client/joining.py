@@ -50,7 +50,9 @@ from .kit_files import CA, CATALOGUE, KIT, NEWEST, PLAN, keep_catalogue, kit_fil
 from .owner import FACTS, PEERS, Owner
 
 AUDIT = "audit.jsonl"
-SOURCE, SOURCE_EXAMPLE = "source.toml", "source_example.toml"
+SOURCE = "source.toml"
+EXAMPLE = files(__package__) / "source_example.toml"
+"""The commented template of SOURCE."""
 PORT = 9094
 
 
@@ -317,9 +319,8 @@ def _settings(kit: Kit, courier: Path, wishes: Wishes) -> CourierSettings:
 
 def _keep_source(home: Path) -> None:
     """Put the commented template of the column mapping where the owner edits it."""
-    example = files(__package__) / SOURCE_EXAMPLE
-    if example.is_file() and not (home / SOURCE).exists():
-        write_durably(home / SOURCE, example.read_bytes())
+    if not (home / SOURCE).exists():
+        write_durably(home / SOURCE, EXAMPLE.read_bytes())
 
 
 def _brought(home: Path) -> dict[str, bytes]:

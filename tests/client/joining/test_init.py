@@ -11,6 +11,7 @@ import pytest
 from kits import files_of, mode_of
 
 from fondaco.client.deployment import read_courier, read_deployment
+from fondaco.client.joining import EXAMPLE
 from fondaco.client.owner import Owner
 from fondaco.shared.audit_log import verify
 from fondaco.shared.catalogue import ids_only
@@ -167,11 +168,8 @@ def test_place_and_port_of_the_courier_are_chosen_once_and_kept(script, init, co
 
 
 def test_template_of_the_table_is_put_there_and_can_be_edited(script, init, coordinator):
-    from fondaco.client import joining  # noqa: PLC0415
-
-    example = joining.files("fondaco.client") / joining.SOURCE_EXAMPLE
     init(coordinator.kit())
-    assert (script.home / "source.toml").read_bytes() == example.read_bytes()
+    assert (script.home / "source.toml").read_bytes() == EXAMPLE.read_bytes()
 
 
 def test_registration_goes_where_it_is_wanted(init, coordinator, desk):

@@ -11,6 +11,13 @@ import sys
 
 from fondaco.shared.errors import RefusalError
 
+_NAMES = (
+    "socket.getaddrinfo",
+    "socket.gethostbyname",
+    "socket.gethostbyaddr",
+    "socket.getnameinfo",
+)
+"""Of events that ask a name server, whose question may hold anything."""
 _PROGRAMS = ("subprocess.Popen", "os.exec", "os.posix_spawn", "os.system", "pty.spawn")
 
 
@@ -22,7 +29,7 @@ def confine() -> None:
 
 
 def _refuse(event: str, arguments: tuple[object, ...]) -> None:
-    if event == "socket.__new__" and arguments[1] != socket.AF_UNIX:
+    if event in _NAMES or (event == "socket.__new__" and arguments[1] != socket.AF_UNIX):
         raise RefusalError("the agent has no network", "network")
     if event in _PROGRAMS:
         raise RefusalError("the agent starts no other program", "program")

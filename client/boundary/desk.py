@@ -82,7 +82,12 @@ class Desk:
     def _reply(self, connection: socket.socket) -> tuple[str, Parts]:
         """Return the frame that answers the one that comes; a malformed one gets a reason."""
         try:
-            action, parts = receive_frame(connection, self._actions, self._limits(), REQUEST_S)
+            limits = self._limits()
+        except Exception as error:
+            self._refused("nothing can be answered now")
+            return ERROR, _in_words(self._reason(error))
+        try:
+            action, parts = receive_frame(connection, self._actions, limits, REQUEST_S)
         except CodecError as error:
             self._refused("a malformed request")
             return ERROR, _in_words(self._reason(error))
@@ -154,9 +159,14 @@ def _clear(path: Path) -> None:
     if not stat.S_ISSOCK(mode):
         raise ConfigError(f"{path} is no socket; remove it or choose another courier's folder")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(0)
         try:
             probe.connect(str(path))
-        except OSError:
+        except (ConnectionRefusedError, FileNotFoundError):
             path.unlink(missing_ok=True)
             return
+        except BlockingIOError:
+            pass  # so many wait there that none is let in
+        except OSError as error:
+            raise ConfigError(f"{path} cannot be tried: {error}") from error
     raise ConfigError(f"an agent listens at {path} already; stop it first")

@@ -15,6 +15,8 @@ ANYTHING = Limits(record=1 << 34, ledger=1 << 30, masking=1 << 30)
 PATIENCE_S = 120.0
 ANSWER_S = 6 * 3600.0
 PAUSE_S = 0.25
+MOST_DEATHS = 5
+"""An agent that dies so often of one request is not asked again."""
 
 
 class AgentError(FondacoError):
@@ -35,17 +37,19 @@ def ask(path: Path, action: str, parts: Parts, *, patience_s: float = PATIENCE_S
         path: the agent's socket.
         action: what is asked.
         parts: what came from the coordinator.
-        patience_s: how long an agent may be away [s].
+        patience_s: how long an agent may be away, anew each time that it dies [s].
 
     Raises:
         AgentError: the agent refused.
         AgentAwayError: it stayed away.
     """
-    until = time.monotonic() + patience_s
+    until, deaths = time.monotonic() + patience_s, 0
     while True:
         try:
             return _ask(path, action, parts)
         except (OSError, EOFError, CodecError) as error:
+            if isinstance(error, EOFError | ConnectionResetError) and deaths < MOST_DEATHS:
+                until, deaths = time.monotonic() + patience_s, deaths + 1
             if time.monotonic() > until:
                 raise AgentAwayError("the silo's agent does not answer") from error
             time.sleep(PAUSE_S)
@@ -53,7 +57,7 @@ def ask(path: Path, action: str, parts: Parts, *, patience_s: float = PATIENCE_S
 
 def _ask(path: Path, action: str, parts: Parts) -> Parts:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(PATIENCE_S)
+        connection.settimeout(ANSWER_S)  # it may be busy with an earlier request
         connection.connect(str(path))
         with suppress(BrokenPipeError, ConnectionResetError):  # it may have said why
             send_frame(connection, action, parts)

@@ -16,7 +16,7 @@ POLL_S = 0.1
 PAUSE_S = 3.0
 """Between two attempts to reach a node that is gone [s]."""
 RETURN_S = 180.0
-"""How long a node may be gone before it counts as silent [s]."""
+"""How long a node may be gone before it counts as silent; one that is back is waited for [s]."""
 SILENCE = 4
 """A silent node is asked again at this many parts of the deadline."""
 LOST = {
@@ -99,8 +99,10 @@ class Mail:
 
     def _given_up(self) -> Iterator[tuple[int, Message]]:
         """Yield nodes that have been gone for too long, with Flower's own words."""
+        back = set(self._sent.values())
         for node, (since, reply) in list(self._lost.items()):
-            if node in self._open and time.monotonic() - since > RETURN_S:
+            gone = node in self._open and node not in back
+            if gone and time.monotonic() - since > RETURN_S:
                 del self._open[node]
                 yield node, reply
 

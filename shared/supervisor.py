@@ -80,7 +80,10 @@ class Supervisor:
     _running: list[_Running] = field(default_factory=list)
 
     def run(self, ready: Callable[[], None] | None = None) -> None:
-        """Keep all programs running until SIGTERM or SIGINT; `ready` is called once they started.
+        """Keep all programs running until SIGTERM, SIGINT or SIGHUP (the terminal is gone).
+
+        Args:
+            ready: called once they started.
 
         Raises:
             OSError: a program cannot be started at all.
@@ -115,6 +118,7 @@ class Supervisor:
         each.pause_s = (
             FIRST_PAUSE_S if now - each.started > CALM_S else min(LONGEST_PAUSE_S, 2 * each.pause_s)
         )
+        _signal(each.process, signal.SIGKILL)  # what it had started would be in the next one's way
         each.process, each.due = None, now + each.pause_s
         self.event("ended", each.program.name, code)
 
@@ -158,7 +162,8 @@ class Supervisor:
             del number, frame
             self._stopping = True
 
-        before = {n: signal.signal(n, stop) for n in (signal.SIGTERM, signal.SIGINT)}
+        ends = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
+        before = {n: signal.signal(n, stop) for n in ends}
         try:
             yield
         finally:

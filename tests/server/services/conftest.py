@@ -1,5 +1,6 @@
 """Coordinators' homes, silos' registrations, and processes that a test starts and ends."""
 
+import os
 import socket
 import subprocess
 import sys
@@ -103,6 +104,56 @@ def processes(tmp_path):
     started = Processes(tmp_path)
     yield started
     started.end()
+
+
+@pytest.fixture
+def run_house(processes, programs, waiting):
+    """Run `fondaco-server start` until silos may connect; return the process and its log."""
+
+    def run(home, name="start"):
+        command = programs / "fondaco-server", "start", "--home", home.folder, "--json"
+        process, log = processes.start(*command, environment=dict(os.environ), name=name)
+        waiting(lambda: said(process, log, '"ready": true'), 90, "the coordinator starts")
+        return process, log
+
+    return run
+
+
+@pytest.fixture
+def run_node(processes, programs, tmp_path):
+    """Run a SuperNode with a silo's node key, as a courier does."""
+
+    def run(silo, address, ca, *flags):
+        home = tmp_path / f"{silo.registration.silo_id}-flwr"
+        environment = {
+            **os.environ,
+            "FLWR_HOME": str(home),
+            "FLWR_TELEMETRY_ENABLED": "0",
+            "FLWR_DISABLE_UPDATE_CHECK": "1",
+            "OMP_NUM_THREADS": "1",
+        }
+        trust = ("--root-certificates", ca) if ca else ()
+        command = (
+            *(programs / "flower-supernode", "--superlink", address, *trust),
+            *("--auth-supernode-private-key", silo.node_key),
+            *("--isolation", "process", "--port", free_port(), *flags),
+        )
+        return processes.start(*command, environment=environment, name=f"node-{free_port()}")
+
+    return run
+
+
+def said(process, log, words):
+    """Return the log if it holds `words`; a process that ended will not say them any more."""
+    text = log.read_text(errors="replace")
+    if words not in text and process.poll() is not None:
+        raise AssertionError(f"ended with {process.returncode}: {text[-2000:]}")
+    return text if words in text else ""
+
+
+@pytest.fixture
+def saying():
+    return said
 
 
 @pytest.fixture

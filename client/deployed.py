@@ -12,7 +12,7 @@ from .agent import SiloAgent
 from .answers import answer
 from .boundary.frames import Limits
 from .dataset_files import load_silo
-from .owner import FACTS, Owner
+from .owner import FACTS, KEY, Owner
 
 MODEL = "model.fndc"
 CATALOGUE = Path("kit") / "catalogue.json"
@@ -75,8 +75,8 @@ class DeployedAgent:
 
     def _stamp(self) -> tuple[int, ...]:
         """Return when the files were last replaced that decide which agent this is."""
-        owner = Owner.open(self._home)
-        watched = (self._home / "plans", owner.rows / DATASET, self._home / CATALOGUE)
+        home, owner = self._home, Owner.open(self._home)
+        watched = (home / "plans", owner.rows / DATASET, home / CATALOGUE, home / KEY)
         return tuple(path.stat().st_mtime_ns if path.exists() else 0 for path in watched)
 
 

@@ -91,6 +91,10 @@ class OwnedFolder:
         blob = codec.encode(replace(request, **changes))
         return Parts(blob, Call(note=note).to_bytes())
 
+    def leave(self):
+        with self.owner.ledger() as ledger:
+            ledger.approve(self.plan, approved=0, reason="the owner leaves")
+
     def records(self, *types):
         with self.owner.ledger() as ledger:
             return [r for r in ledger.records() if not types or r["type"] in types]

@@ -153,14 +153,14 @@ def join(kit_path: Path, home: Path, wishes: Wishes) -> Joined:
         _keep_source(home)
         changed = tuple(n for n, value in _brought(home).items() if before.get(n) != value)
         peers = tuple(_peers(owner, kit))
-        audit(
-            owner,
-            "init",
-            silo_id=owner.silo_id,
-            kit=f"sha256:{hashlib.sha256(blob).hexdigest()}",
-            coordinator=fingerprint(kit.coordinator),
-            address=kit.superlink,
-        )
+    audit(
+        owner,
+        "init",
+        silo_id=owner.silo_id,
+        kit=f"sha256:{hashlib.sha256(blob).hexdigest()}",
+        coordinator=fingerprint(kit.coordinator),
+        address=kit.superlink,
+    )
     return Joined(
         silo_id=owner.silo_id,
         home=str(home),
@@ -237,7 +237,8 @@ def renew_node_key(owner: Owner) -> None:
 def audit(owner: Owner, action: str, **fields: str | int | float) -> None:
     """Write down who did what in an owner's folder; a simulated silo keeps no such log."""
     if (owner.folder / FACTS).is_file():
-        AuditLog(owner.folder / AUDIT).write(action, **fields)
+        with acting_as(account_of(owner.folder)):
+            AuditLog(owner.folder / AUDIT).write(action, **fields)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from fondaco.shared.errors import ConfigError
 from fondaco.shared.plan_text import read_plan
 
 from ..forgetting import forget
+from ..joining import audit
 from ..ledger_view import export_lines, ledger_facts, note_audit, read_lines, show_ledger
 from ..limits import new_policy
 from ..meaning import meaning_in_words, plan_meaning
@@ -42,12 +43,16 @@ def policy(
     """Set or show the owner's own limits, which no plan may pass, and pin peers' keys."""
     owner = Owner.open(home)
     owner.pin([PublicKey.from_text(text) for text in peer or []])
+    given = epsilon_per_year, epsilon_if_masking_broke, target_delta
+    changed = any(limit is not None for limit in given)
     with owner.ledger() as ledger:
-        given = epsilon_per_year, epsilon_if_masking_broke, target_delta
-        if any(limit is not None for limit in given):
+        if changed:
             ledger.adopt(new_policy(ledger.policy(), *given))
         limits = ledger.policy()
     terms = asdict(limits) if limits else {}
+    if changed or peer:
+        said = {name: value for name, value in terms.items() if name != "order"}
+        audit(owner, "policy", pinned=len(peer or []), **said)
     peers = [key.name for key in owner.peers()]
     if as_json:
         print(json.dumps({"limits": terms, "peers": peers}))
@@ -80,6 +85,7 @@ def approve(
     if not yes and not typer.confirm("Sign this plan?"):
         raise typer.Exit(1)
     path = owner.approve(agreed)
+    audit(owner, "approve", plan=agreed.digest)
     if as_json:
         print(json.dumps({**facts, "approved": True, "kept_as": str(path)}))
         return
@@ -98,6 +104,7 @@ def leave(
         raise ConfigError(f"{owner.silo_id} has no plan in force")
     with owner.ledger() as ledger:
         ledger.approve(plan, approved=0, reason=reason)
+    audit(owner, "leave", plan=plan.digest)
     out_console.print(f"{escape(owner.silo_id)} has left; its ledger says so")
 
 
@@ -109,6 +116,7 @@ def erase(
     """Remove a customer's rows and keep them out; whatever was released already stays."""
     owner = Owner.open(home)
     forgotten = forget(owner, customer)
+    audit(owner, "erase")
     out_console.print(
         f"{forgotten} rows are gone. What was released before is covered by the plan's promise, "
         "not undone; models age out when they are trained again."
@@ -133,6 +141,7 @@ def ledger(
     owner = Owner.open(home)
     if take_back is not None:
         taken = owner.restore(read_lines(take_back))
+        audit(owner, "restore")
         (err_console if as_json else out_console).print(f"{taken} records were taken back")
     with owner.ledger() as opened:
         if audited is not None:

@@ -11,6 +11,8 @@ from rich.table import Table
 from fondaco.shared.console import AsJson, Bars, err_console, out_console
 from fondaco.shared.errors import ConfigError
 
+from ..joining import audit
+from ..owner import FACTS, Owner
 from ..serving import PARTS
 from ..serving.files import write_lists, writer_for
 from ..serving.lists import ABOUT_PARTS, SiloState
@@ -50,6 +52,7 @@ def recommend(
         return
     state = open_serving(home)
     items = state.recommend(customer, n)
+    _write_down(home, 1)
     if as_json:
         facts = {"silo_id": state.silo_id, "customer": customer, "items": items}
         print(json.dumps(facts | {"parts": ABOUT_PARTS}))
@@ -61,12 +64,19 @@ def _recommend_all(home: Path, out: Path, n: int, *, as_json: bool) -> None:
     state = open_serving(home)
     with Bars() as tell:
         count = write_lists(state, out, n, lambda done, of: tell("recommending", done, of))
+    _write_down(home, count)
     if as_json:
         facts = {"silo_id": state.silo_id, "customers": count, "file": str(out)}
         print(json.dumps(facts | {"parts": ABOUT_PARTS}))
         return
     out_console.print(f"{out}: lists for {count} customers", markup=False, soft_wrap=True)
     _explain()
+
+
+def _write_down(home: Path, count: int) -> None:
+    """Note in an owner's audit log for how many customers; a simulated silo has none."""
+    if (home / FACTS).is_file():
+        audit(Owner.open(home), "recommend", count=count)
 
 
 def _show(state: SiloState, customer: str, items: list[dict[str, Any]]) -> None:

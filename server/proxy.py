@@ -42,7 +42,6 @@ def nginx_example(public: str, local: str, tls: TlsFiles) -> str:
         "server_name": host,
         "routes": "|".join(ROUTES),
         "superlink": local,
-        "superlink_host": split_address(local)[0],
         "certificate": tls.certificate,
         "key": tls.key,
         "ca": tls.ca,

@@ -395,7 +395,7 @@ def _fold(
     target = np.zeros(len(future), dtype=np.bool_)
     target[first] = True
     if not keep_repeats:
-        target &= ~np.isin(keys, history.pair_keys())
+        target &= ~_are_among(keys, history.pair_keys())
     targets = future.take(target)
     users = np.unique(targets.user_nums)
     return Fold(
@@ -403,3 +403,11 @@ def _fold(
         history=history.take(np.isin(history.user_nums, users)),
         targets=targets,
     )
+
+
+def _are_among(keys: NDArray[np.int64], known: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return (n_keys,) which keys are known: `np.isin` for keys of any size, by sorting alone."""
+    if not len(known):
+        return np.zeros(len(keys), dtype=np.bool_)
+    known = np.sort(known)
+    return np.asarray(known[np.minimum(np.searchsorted(known, keys), len(known) - 1)] == keys)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import repeat
 from typing import TypeVar
 
 import numpy as np
@@ -119,8 +120,10 @@ class Intake:
     ) -> None:
         self.taken += len(user_ids)
         known = self._users
-        nums = (known.setdefault(user_id, len(known)) for user_id in user_ids)
-        self._user_nums.append(np.fromiter(nums, dtype=np.int32, count=len(user_ids)))
+        nums = np.fromiter(map(known.get, user_ids, repeat(-1)), np.int32, len(user_ids))
+        new = nums < 0
+        nums[new] = [known.setdefault(user_id, len(known)) for user_id in user_ids[new]]
+        self._user_nums.append(nums)
         self._item_nums.append(item_nums.astype(np.int32))
         self._times.append(times)
 

@@ -166,7 +166,7 @@ def load(
         rows=len(kept.train),
         trained=len(dataset.train),
         customers=dataset.n_users,
-        items=len(np.unique(kept.train.item_nums)),
+        items=int(np.count_nonzero(np.bincount(kept.train.item_nums))),
         quarantined=quarantine.count,
         unknown_items=intake.unknown,
         outside=intake.outside,

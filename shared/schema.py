@@ -93,7 +93,10 @@ def bad_cell(
 
 def check_ids(ids: NDArray[np.object_]) -> BadCell | None:
     """Return the first of (n,) `ids` that is missing: None, NaN or blank text."""
-    bad = np.fromiter((not (isinstance(i, str) and i.strip()) for i in ids), bool, len(ids))
+    try:
+        bad = ~np.fromiter(map(bool, map(str.strip, ids)), np.bool_, len(ids))
+    except TypeError:  # not all of them are text
+        bad = np.array([not (isinstance(i, str) and i.strip()) for i in ids], dtype=np.bool_)
     return bad_cell(bad, ids, "is a missing id")
 
 

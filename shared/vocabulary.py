@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,7 +57,7 @@ class Vocabulary:
 
     def nums(self, ids: Sequence[str]) -> NDArray[np.int64]:
         """Return the (n,) numbers of `ids`, -1 where an id is unknown."""
-        return np.fromiter((self._nums.get(i, -1) for i in ids), dtype=np.int64, count=len(ids))
+        return np.fromiter(map(self._nums.get, ids, repeat(-1)), dtype=np.int64, count=len(ids))
 
     @property
     def digest(self) -> str:

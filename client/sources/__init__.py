@@ -40,7 +40,7 @@ SOURCES: Mapping[str, Callable[[SourceConfig], Source]] = {
 
 SUFFIXES = (".csv", ".parquet")
 """Files that can be read by name alone; the suffix is the kind."""
-BATCH_ROWS = 65_536
+BATCH_ROWS = 16_384
 
 
 def open_source(config: SourceConfig) -> Source:

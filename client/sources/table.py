@@ -82,10 +82,11 @@ class RawTable(ABC):
             DataError: an id is missing, too long, or holds a NUL.
         """
         ids = self.ids(name)
-        odd = np.fromiter(
-            (len(i or "") > MAX_ID_LENGTH or "\0" in (i or "") for i in ids), bool, len(ids)
-        )
-        self.refuse(bad_cell(odd, ids, f"is over {MAX_ID_LENGTH} characters or holds a NUL"), name)
+        texts = [i or "" for i in ids]
+        if max(map(len, texts), default=0) > MAX_ID_LENGTH or "\0" in "".join(texts):
+            odd = np.array([len(i) > MAX_ID_LENGTH or "\0" in i for i in texts], dtype=np.bool_)
+            problem = f"is over {MAX_ID_LENGTH} characters or holds a NUL"
+            self.refuse(bad_cell(odd, ids, problem), name)
         return ids
 
     def distinct_ids(self, name: str, seen: set[str]) -> NDArray[np.object_]:

@@ -1,6 +1,7 @@
 """What a silo answers to each message of the coordinator, wherever it came in."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 
 from fondaco.shared.chain.witness import Call
@@ -47,10 +48,18 @@ def _cosign(agent: SiloAgent, parts: Parts, call: Call) -> Parts:
 
 
 def _step(step: str, agent: SiloAgent, parts: Parts, call: Call) -> Parts:
+    cosigned = _cosigned(agent, call) if call.offers or call.lines else b""
     said = agent.answer(step, parts.masking, call.note)
-    # The other steps write nothing down unless they refuse.
-    ledger = _testimony(agent, call) if step == "unmask" else b""
+    # The other steps write nothing of their own down unless they refuse.
+    ledger = _testimony(agent, call) if step == "unmask" else cosigned
     return Parts(ledger=ledger, masking=said)
+
+
+def _cosigned(agent: SiloAgent, call: Call) -> bytes:
+    """Return signatures for others' heads; a ledger that does not follow must not end a sum."""
+    with suppress(LedgerError):
+        return agent.cosign(call).to_bytes()
+    return b""
 
 
 def _release(agent: SiloAgent, parts: Parts, call: Call) -> Parts:

@@ -37,7 +37,7 @@ from fondaco.shared.secagg.sharing import LostSeedError
 
 from .checkpoint import Dropped, RoundResult
 from .journal import Journal, Journals
-from .rounds import About, Cohort, Coordinator
+from .rounds import NOTHING, About, Cohort, Coordinator
 
 M = TypeVar("M", Hello, Shares, Confirmation, Unmasking)
 
@@ -164,6 +164,8 @@ class _MaskedSum:
             {*self._cohort.silos.values()} - {*self.journal.blamed},
             Hello,
             lambda hello: assembly.check_greeting(hello, self._task, self._terms),
+            # What came before is co-signed on the way: a question less.
+            calls=self._coordinator.witness_calls(list(self._cohort.silos.values())),
         )
         require_quorum(len(hellos), self._terms)
         return hellos
@@ -261,6 +263,7 @@ class _MaskedSum:
         check: Callable[[M], None],
         *,
         enough: int = 0,
+        calls: Mapping[str, bytes] = NOTHING,
     ) -> list[M]:
         """Return what silos answer at a step; whoever answers something else is dropped.
 
@@ -271,6 +274,7 @@ class _MaskedSum:
             kind: of answer.
             check: raises a RefusalError where an answer does not hold.
             enough: after so many answers the rest are not waited for much longer; 0 waits for all.
+            calls: silo -> what it is told of ledgers where it is to co-sign others'.
         """
         nodes = self._nodes(silos)
         answers: list[M] = []
@@ -281,11 +285,15 @@ class _MaskedSum:
             nodes,
             step,
             masking=told,
+            calls=calls,
             enough=lambda: 0 < enough <= len(answers),
         ):
             silo = nodes[node]
             try:
-                self._coordinator.hear(silo, reply)
+                if silo in calls:
+                    self._coordinator.replies.collect(silo, reply)
+                else:
+                    self._coordinator.hear(silo, reply)
                 answer = kind.from_bytes(self._coordinator.replies.masking(reply, silo))
                 if answer.silo_id != silo:
                     raise CodecError("answered for another silo")

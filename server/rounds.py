@@ -243,15 +243,21 @@ class Coordinator:
             return
         present = list(cohort.silos.values())
         for _ in range(MOST_PASSES):  # others are asked for whoever is silent or knows less
-            charges = self._book.charges(present)
-            self._book.save()
-            if not charges:
+            calls = self.witness_calls(present)
+            if not calls:
                 return
-            calls = {silo: self._book.call(silo, witness_for=o) for silo, o in charges.items()}
-            asked = {node: silo for node, silo in cohort.silos.items() if silo in charges}
+            asked = {node: silo for node, silo in cohort.silos.items() if silo in calls}
             for node, reply in self.ask("query.witness", b"", asked, "witness", calls=calls):
                 self.replies.collect(asked[node], reply)
         self._book.save()
+
+    def witness_calls(self, present: Sequence[str]) -> Mapping[str, bytes]:
+        """Return what each silo is told that is to co-sign others' heads now."""
+        if not self._book.needed:
+            return NOTHING
+        charges = self._book.charges(present)
+        self._book.save()
+        return {silo: self._book.call(silo, witness_for=o) for silo, o in charges.items()}
 
     def rehearse(self, cohort: Cohort) -> None:
         """Send every silo as much as a round would, and have as much sent back; no data.

@@ -132,15 +132,20 @@ class Shapes:
             raise CodecError("this plan masks nothing")
         return {"values": ArraySpec(f"<u{self.ring_bits // 8}", (self.update_dims[kind],))}
 
-    def most_bytes(self) -> int:
-        """Return the most bytes that the arrays of any record that a silo is sent may have."""
+    def most_bytes(self, rank: int = MAX_INT) -> int:
+        """Return the most bytes that the arrays of any record that a silo is sent may have.
+
+        Args:
+            rank: of factors, which are never wider than the head.
+        """
+        longest = {-1: min(rank, self.head), FEW: MAX_FEW}
+
+        def most(spec: ArraySpec) -> int:
+            return math.prod(longest.get(n, n) for n in spec.shape) * np.dtype(spec.dtype).itemsize
+
         models = self.of(GlobalModel, "").values()
         requests = [self.of(RoundRequest, kind).values() for kind in self.update_dims]
-        return max(sum(map(self._most, specs)) for specs in (models, *requests))
-
-    def _most(self, spec: ArraySpec) -> int:
-        longest = {-1: self.head, FEW: MAX_FEW}
-        return math.prod(longest.get(n, n) for n in spec.shape) * np.dtype(spec.dtype).itemsize
+        return max(sum(map(most, specs)) for specs in (models, *requests))
 
 
 def encode(record: Record) -> bytes:

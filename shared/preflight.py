@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 
 from .codec import Shapes
 from .errors import CodecError, RefusalError
+from .models.gram import RANK
 from .privacy.plan import RunPlan
 
 NONCE = 32
@@ -20,7 +21,7 @@ _UP, _DOWN = b"fondaco-preflight-up", b"fondaco-preflight-down"
 
 def question(nonce: bytes, plan: RunPlan) -> bytes:
     """Return what the coordinator sends."""
-    return nonce + _filler(nonce, _DOWN, Shapes.of_plan(plan).most_bytes())
+    return nonce + _filler(nonce, _DOWN, Shapes.of_plan(plan).most_bytes(RANK))
 
 
 def reply(asked: bytes, plan: RunPlan) -> bytes:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from fondaco.client.courier_folder import account_of, make_courier, node_public
-from fondaco.client.deployment import CourierSettings, Deployment, write_deployment
+from fondaco.client.deployment import SOCKET, CourierSettings, Deployment, write_deployment
 from fondaco.client.owner import Owner
 from fondaco.server.global_model import save_global_model
 from fondaco.server.home import KEY, ServerHome, ServerSettings
@@ -161,6 +161,9 @@ class Site:
             self.say("fondaco-server", "register", str(file), "--home", str(self.coordinator))
         for silo_id in self.prepared.silo_ids:
             self.start_silo(silo_id)
+        for silo_id in self.prepared.silo_ids:
+            socket_path = self.courier(silo_id) / SOCKET
+            _wait(socket_path.is_socket, self.running[silo_id])
 
     def start_coordinator(self) -> None:
         """Start the coordinator, and wait until it answers."""

@@ -10,6 +10,7 @@ from fondaco.client.agent import SiloAgent
 from fondaco.client.app import make_app
 from fondaco.client.dataset import Fold, Rows, SiloDataset
 from fondaco.client.home import SiloHome
+from fondaco.server import asking as asking_module
 from fondaco.server import rounds as rounds_module
 from fondaco.server.app import Job, run_job
 from fondaco.server.journal import Journals
@@ -90,7 +91,8 @@ class MaskedWorld:
         self.silos = list(plan.roster)
         self.faults, self.numbers, self.asked, self.units = {}, {}, [], False
         self.agents, self.clock = {}, Clock()
-        monkeypatch.setattr(rounds_module, "time", self.clock)
+        for module in (rounds_module, asking_module):
+            monkeypatch.setattr(module, "time", self.clock)
         self.restart(*self.silos)
         self.courier = make_app(self._connect)
         self.grid = FaultyGrid(self)

@@ -25,6 +25,7 @@ from .dataset_files import silo_facts
 from .deployment import DEPLOYMENT, Deployment, read_deployment
 from .joining import EXAMPLE, SOURCE, silo_of
 from .kit_files import PLAN, kit_file, newest_plan
+from .loading import check_read_for, describe_source
 from .owner import FACTS, Owner
 from .sources.config import read_source_file
 
@@ -201,7 +202,7 @@ def look_at_peers(patient: Patient) -> Iterator[Check]:
 
 
 def look_at_source(patient: Patient) -> Iterator[Check]:
-    """Can the description of the table be read?"""
+    """Is the table there, with the columns that it had? No row is read."""
     path = patient.home / SOURCE
     if patient.of_simulation:
         return
@@ -214,8 +215,10 @@ def look_at_source(patient: Patient) -> Iterator[Check]:
         fix = f"say in {path} where your rows lie"
         yield Check(name="source", state=state, seen=f"{SOURCE} is still the template", fix=fix)
         return
-    described = read_source_file(path)
-    yield Check(name="source", state="ok", seen=f"{SOURCE} names a {described.source.kind} source")
+    settings = read_source_file(path)
+    columns = ", ".join(describe_source(patient.home, settings))
+    seen = f"a {settings.source.kind} source with the columns that are needed ({columns})"
+    yield Check(name="source", state="ok", seen=seen)
 
 
 def look_at_data(patient: Patient) -> Iterator[Check]:
@@ -234,6 +237,8 @@ def look_at_data(patient: Patient) -> Iterator[Check]:
         seen = f"the rows count {facts.n_items} items, the plan's catalogue has {plan.n_items}"
         yield Check(name="data", state="fail", seen=seen, fix=load)
     else:
+        if plan is not None and not patient.of_simulation:
+            check_read_for(rows, plan)
         seen = f"{facts.n_users} customers over {facts.n_items} items, checksum good"
         yield Check(name="data", state="ok", seen=seen)
 

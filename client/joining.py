@@ -151,16 +151,7 @@ def join(kit_path: Path, home: Path, wishes: Wishes) -> Joined:
         )
         write_deployment(home, there)
         _keep_source(home)
-        changed = tuple(n for n, value in _brought(home).items() if before.get(n) != value)
-        peers = tuple(_peers(owner, kit))
-    audit(
-        owner,
-        "init",
-        silo_id=owner.silo_id,
-        kit=f"sha256:{hashlib.sha256(blob).hexdigest()}",
-        coordinator=fingerprint(kit.coordinator),
-        address=kit.superlink,
-    )
+    _write_down(owner, kit, blob)
     return Joined(
         silo_id=owner.silo_id,
         home=str(home),
@@ -170,8 +161,8 @@ def join(kit_path: Path, home: Path, wishes: Wishes) -> Joined:
         own=fingerprint(owner.identity.public.text()),
         registration="" if plan else str(write_registration(owner, courier, wishes.out)),
         plan=plan.digest if plan else "",
-        peers=peers,
-        changed=changed,
+        peers=tuple(_peers(owner, kit)),
+        changed=tuple(n for n, value in _brought(home).items() if before.get(n) != value),
     )
 
 
@@ -239,6 +230,17 @@ def audit(owner: Owner, action: str, **fields: str | int | float) -> None:
     if (owner.folder / FACTS).is_file():
         with acting_as(account_of(owner.folder)):
             AuditLog(owner.folder / AUDIT).write(action, **fields)
+
+
+def _write_down(owner: Owner, kit: Kit, blob: bytes) -> None:
+    audit(
+        owner,
+        "init",
+        silo_id=owner.silo_id,
+        kit=f"sha256:{hashlib.sha256(blob).hexdigest()}",
+        coordinator=fingerprint(kit.coordinator),
+        address=kit.superlink,
+    )
 
 
 @contextmanager

@@ -24,10 +24,12 @@ def checks(script):
 
 
 @pytest.fixture
-def ready(script, joined):
+def ready(script, joined, desk):
     """An owner who has done everything before approving."""
-    save_silo(rows_of("north", 5), script.home / "data")
-    (script.home / "source.toml").write_text('[source]\nkind = "csv"\npath = "sales.csv"\n')
+    (desk / "sales.csv").write_text("user_id,item_id\nann-4711,a\nbob-4712,b\n")
+    source = f'[source]\nkind = "csv"\npath = "{desk}/sales.csv"\n'
+    (script.home / "source.toml").write_text(source)
+    script.own("load")
     return joined
 
 

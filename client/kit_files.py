@@ -42,13 +42,20 @@ def find_catalogue(owner: Owner, plan: RunPlan) -> Catalogue:
     """
     if not (owner.folder / FACTS).is_file():
         return Workspace(owner.home.folder).read_catalogue(plan)
-    kept = kept_catalogue(owner.folder, plan.catalogue_digest)
-    if kept.is_file():
-        return load_catalogue(kept, plan.catalogue_digest)
-    path = kit_file(owner.folder, CATALOGUE)
+    return catalogue_of(owner.folder, plan.catalogue_digest)
+
+
+def catalogue_of(home: Path, digest: str) -> Catalogue:
+    """Return the catalogue of this digest that a kit brought to an owner's folder.
+
+    Raises:
+        DataError: it is not here.
+    """
+    kept, newest = kept_catalogue(home, digest), kit_file(home, CATALOGUE)
+    path = kept if kept.is_file() else newest
     if not path.is_file():
         raise DataError(f"{path} does not exist; bring it with fondaco-client init --kit KIT")
-    return load_catalogue(path, plan.catalogue_digest)
+    return load_catalogue(path, digest)
 
 
 def keep_catalogue(home: Path, newer: str) -> None:

@@ -23,10 +23,12 @@ from .dataset import SiloDataset
 from .dataset_files import load_silo, whole_folder, write_silo
 from .erasure import Erasures
 from .home import SiloHome
-from .kit_files import find_catalogue
+from .kit_files import catalogue_of, find_catalogue
+from .loading import READ_FOR
 from .owner import Owner
 from .serving import fit_recommender
 from .serving.lists import SiloState
+from .serving.recount import recounted
 
 MODEL_FILE = "global-model.fndc"
 PLAN_FILE = "plan.json"
@@ -130,9 +132,7 @@ def open_owner_state(owner: Owner) -> SiloState:
     """
     plan, model = _owned_model(owner)
     catalogue = find_catalogue(owner, plan)
-    if not (owner.rows / "dataset.json").is_file():
-        raise DataError(f"{owner.rows} holds no rows; read them in with fondaco-client load")
-    dataset = load_silo(owner.rows)
+    dataset = _owned_rows(owner, catalogue)
     if dataset.n_items != len(catalogue):
         raise DataError(
             f"{owner.rows} counts {dataset.n_items} items, everybody's model {len(catalogue)}; "
@@ -145,6 +145,20 @@ def open_owner_state(owner: Owner) -> SiloState:
     repeats = plan.public.get("repeats") == "yes"
     facts = serving_facts(knobs, plan.public.get("headline", HEADLINE), keep_repeats=repeats)
     return _fitted(dataset, catalogue, plan, model, facts)
+
+
+def _owned_rows(owner: Owner, catalogue: Catalogue) -> SiloDataset:
+    """Return the owner's rows, counted by `catalogue` whichever they were read for."""
+    if not (owner.rows / "dataset.json").is_file():
+        raise DataError(f"{owner.rows} holds no rows; read them in with fondaco-client load")
+    dataset = load_silo(owner.rows)
+    path = owner.rows / READ_FOR
+    if not path.is_file():
+        return dataset
+    digest = str(json.loads(path.read_text(encoding="utf-8"))["catalogue_digest"])
+    if digest == catalogue.digest:
+        return dataset
+    return recounted(dataset, catalogue_of(owner.folder, digest), catalogue)
 
 
 def _owned_model(owner: Owner) -> tuple[RunPlan, GlobalModel]:

@@ -20,6 +20,17 @@ def shop_catalogue():
     )
 
 
+def with_one_more(catalogue):
+    """Return the catalogue with an item put in at its start, so that all others move."""
+    return Catalogue(
+        items=Vocabulary(("a new item", *catalogue.items.ids)),
+        texts=("new", *catalogue.texts),
+        categories=("", *catalogue.categories),
+        brands=("", *catalogue.brands),
+        prices=np.array([1.0, *catalogue.prices]),
+    )
+
+
 def shop_rows(n_users=12):
     """Customers who took four items, then two, then two; the last took one, in the test part."""
     rng = np.random.default_rng(0)

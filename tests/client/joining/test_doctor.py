@@ -188,6 +188,21 @@ def test_rows_that_are_missing_damaged_or_others_fail(script, ready, checks):
     assert "fondaco-client load" in checks()["data"].fix
 
 
+def test_rows_that_were_read_for_another_plan_fail(script, ready, checks):
+    put_plan(script, replace(ready, public={**ready.public, "repeats": "yes"}))
+    check = checks()["data"]
+    assert check.state == "fail"
+    assert "read for another plan" in check.seen
+    assert "fondaco-client load" in check.fix
+
+
+def test_source_whose_columns_changed_fails(script, ready, checks, desk):
+    (desk / "sales.csv").write_text("customer,item_id\nann-4711,a\n")
+    assert checks()["source"].state == "fail"
+    (desk / "sales.csv").unlink()
+    assert checks()["source"].state == "fail"
+
+
 def test_damaged_ledger_fails_every_check_that_needs_it(script, ready, checks):
     Owner.open(script.home).home.ledger.write_bytes(b"x" * 8192)
     found = checks()

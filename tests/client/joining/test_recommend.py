@@ -9,15 +9,24 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from kits import mode_of
-from shop_rows import N_HEAD, N_ITEMS, model_values, shop_catalogue, shop_rows
+from shop_rows import (
+    N_HEAD,
+    N_ITEMS,
+    model_values,
+    shop_catalogue,
+    shop_rows,
+    with_one_more,
+)
 
 from fondaco.client.dataset_files import save_silo
 from fondaco.client.owner import Owner
 from fondaco.client.serving import files, lists
+from fondaco.client.serving.recount import recounted
 from fondaco.client.state import open_owner_state
 from fondaco.shared.audit_log import verify
 from fondaco.shared.catalogue import ids_only
 from fondaco.shared.errors import DataError
+from fondaco.shared.vocabulary import Vocabulary
 
 COLUMNS = ["customer", "rank", "item_id", "score", "global", "own", "content"]
 
@@ -245,6 +254,48 @@ def test_recommending_goes_on_after_leaving_and_while_the_next_model_is_learned(
     init(coordinator.kit(make_shop_plan(catalogue_digest=coordinator.catalogue.digest)), "--yes")
     script.own("approve", script.home / "kit" / "plan.toml", "--yes")
     assert recommend("--customer", "u3") == before
+
+
+def test_rows_that_were_read_for_the_next_plan_serve_with_the_model_that_there_is(
+    script, init, coordinator, recommend, make_shop_plan
+):
+    before = json.loads(recommend("--customer", "u3", "--json"))["items"]
+    coordinator.catalogue = longer = with_one_more(coordinator.catalogue)
+    next_plan = make_shop_plan(
+        catalogue_digest=longer.digest,
+        n_items=len(longer),
+        statistics=(("popularity", 1, len(longer)), ("gram", 9, N_HEAD * (N_HEAD + 1) // 2)),
+    )
+    init(coordinator.kit(next_plan), "--yes")
+    rows, moved = shop_rows(), longer.items.nums(shop_catalogue().items.ids)
+    assert (moved != np.arange(N_ITEMS)).any()
+    save_silo(recounted(rows, shop_catalogue(), longer), _data(script))
+    read_for = {"catalogue_digest": longer.digest}
+    (_data(script) / "read-for.json").write_text(json.dumps(read_for))
+    assert json.loads(recommend("--customer", "u3", "--json"))["items"] == before
+
+
+def test_rows_are_counted_by_another_catalogue_and_back():
+    rows, ours = shop_rows(), shop_catalogue()
+    sold = np.arange(N_ITEMS) % 3 > 0
+    rows = replace(rows, assortment=sold)
+    longer = with_one_more(ours)
+    there = recounted(rows, ours, longer)
+    assert there.n_items == N_ITEMS + 1
+    back = recounted(there, longer, ours)
+    np.testing.assert_array_equal(back.assortment, sold)
+    for one, other in ((back.train, rows.train), (back.valid.targets, rows.valid.targets)):
+        np.testing.assert_array_equal(one.item_nums, other.item_nums)
+        np.testing.assert_array_equal(one.user_nums, other.user_nums)
+
+
+def test_rows_of_items_that_a_catalogue_lacks_are_left_out():
+    rows, longer = shop_rows(), with_one_more(shop_catalogue())
+    less = replace(shop_catalogue(), items=Vocabulary(("i00", *(f"x{n}" for n in range(1, 24)))))
+    fewer = recounted(rows, shop_catalogue(), less)
+    assert set(fewer.train.item_nums.tolist()) <= {0}
+    assert len(fewer.valid.user_nums) == len(np.unique(fewer.valid.targets.user_nums))
+    assert len(recounted(rows, shop_catalogue(), longer).train) == len(rows.train)
 
 
 def test_erased_customer_is_served_no_more_even_if_rows_come_back(script, shop, recommend):

@@ -157,6 +157,11 @@ _REASONS = (
         "its port is in use: another copy runs, or choose another port",
     ),
     (
+        r"SuperNode terminated gracefully",
+        "somebody ended it, or the coordinator took its node key off the list while it was "
+        "connected; see fondaco-client doctor",
+    ),
+    (
         r"Connection attempt failed, retrying",
         "nobody answered at the coordinator's address; see fondaco-client doctor",
     ),

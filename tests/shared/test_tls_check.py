@@ -180,6 +180,7 @@ FLOWER = "ERROR : Exit Code: 305\nFailed to initialize the connection to the Sup
         (FLOWER + "[SSL: WRONG_VERSION_NUMBER] wrong version", "without TLS"),
         ("ERROR: Exit Code: 303\nInsecure connection", "fondaco-client run"),
         ("Connection attempt failed, retrying in 0.96 seconds", "nobody answered"),
+        ("INFO : SuperNode terminated gracefully.", "took its node key off the list"),
         ("Exit Code: 999", "Flower ended with its exit code 999"),
     ],
 )

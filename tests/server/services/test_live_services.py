@@ -3,9 +3,10 @@
 import json
 import os
 import signal
+import socket
 import subprocess
-import time
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -31,9 +32,10 @@ def children(pid):
 
 def alive(pid):
     try:
-        return open(f"/proc/{pid}/stat").read().split(")")[1].split()[0] != "Z"
-    except FileNotFoundError:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
         return False
+    return state != "Z"
 
 
 def events(log):
@@ -123,25 +125,15 @@ def test_nothing_is_left_of_a_house_that_was_killed(make_home, run_house, waitin
     run_house(home, "again")
 
 
-def test_port_that_somebody_has_is_named(make_home, programs, tmp_path):
+def test_port_that_somebody_has_is_named(make_home, programs):
     home = make_home()
-    blocker = subprocess.Popen(  # noqa: S603
-        [programs / "python", "-m", "http.server", "--bind", "127.0.0.1", str(home.settings.port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        cwd=tmp_path,
-    )
-    try:
-        time.sleep(2)
+    with socket.create_server(("127.0.0.1", home.settings.port)):
         done = subprocess.run(  # noqa: S603
             [programs / "fondaco-server", "start", "--home", home.folder],
             capture_output=True,
             text=True,
             check=False,
         )
-    finally:
-        blocker.terminate()
-        blocker.wait()
     assert done.returncode == 2
     assert "Address already in use" in done.stderr
     assert "change host and port in" in done.stderr

@@ -1,5 +1,6 @@
-"""SQLite files: opened with mode=ro, where any value may stand in any column."""
+"""SQLite files, opened with mode=ro; any value may stand in any column."""
 
+import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,10 +32,16 @@ def open_sqlite(config: SourceConfig) -> SqlSource:
     path = Path(config.path)
     if not path.is_file():
         raise DataError(f"{path} does not exist or is not a file")
-    url = sqlalchemy.URL.create("sqlite", query={"mode": "ro", "uri": "true"}).set(
-        database=path.resolve().as_uri()
+
+    def connect() -> sqlite3.Connection:
+        connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+        connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)  # ATTACH would make other files
+        return connection
+
+    pool = sqlalchemy.NullPool
+    engine = sqlalchemy.create_engine(
+        "sqlite://", creator=connect, poolclass=pool, hide_parameters=True
     )
-    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool, hide_parameters=True)
     return SqlSource(config, engine, DIALECT, _first_line)
 
 

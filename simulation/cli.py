@@ -15,6 +15,7 @@ from rich.table import Table
 from fondaco.server.plan_view import release_facts
 from fondaco.shared.console import AsJson, Bars, new_app, out_console
 from fondaco.shared.console import run as run_app
+from fondaco.shared.logs import stop_on_signals
 
 from . import run as runs
 from .attacks import attack as run_attacks
@@ -305,6 +306,7 @@ def loopback(
 
     Exit 0 if the model is that of the run in one process and every ledger holds, else 1.
     """
+    stop_on_signals()
     chosen = scenario_of(scenario, settings, data_dir, seed)
     with Bars() as progress:
         prepared = runs.prepare(chosen, progress)

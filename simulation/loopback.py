@@ -26,7 +26,7 @@ from fondaco.shared.chain.keys import COORDINATOR, Identity
 from fondaco.shared.errors import ConfigError, RoundError
 from fondaco.shared.kit import Registration
 from fondaco.shared.plan_text import to_toml
-from fondaco.shared.supervisor import FLOWER_ENV
+from fondaco.shared.supervisor import FLOWER_ENV, dies_with_us
 from fondaco.shared.workspace import Workspace
 
 from .hosts import Hosts
@@ -179,7 +179,7 @@ class Site:
     def _start(self, name: str, inside: Sequence[str], program: str, *arguments: str) -> None:
         with self.log(name).open("ab") as log:
             self.running[name] = subprocess.Popen(  # noqa: S603  (our own programs)
-                [*inside, str(_tool(program)), *arguments],
+                [*dies_with_us(), *inside, str(_tool(program)), *arguments],
                 cwd=self.out,
                 env=environment(),
                 stdin=subprocess.DEVNULL,

@@ -16,6 +16,7 @@ from fondaco.shared.audit_log import AuditLog
 from fondaco.shared.chain.keys import COORDINATOR, Identity
 from fondaco.shared.config import build, read_toml
 from fondaco.shared.errors import ConfigError
+from fondaco.shared.supervisor import FLOWER_ENV
 from fondaco.shared.workspace import folder_name, write_durably
 
 from .proxy import nginx_example
@@ -208,10 +209,7 @@ class ServerHome:
             **own,
             HOME_VARIABLE: str(self.folder),
             "FLWR_HOME": str(self.flwr),
-            "FLWR_TELEMETRY_ENABLED": "0",
-            "FLWR_DISABLE_UPDATE_CHECK": "1",
-            "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-            "OMP_NUM_THREADS": "1",
+            **FLOWER_ENV,
             "NO_PROXY": "localhost,127.0.0.1,::1",
         }
 

@@ -5,7 +5,6 @@ crash. Neither outlives this process. Certificates and secret may be changed mea
 started anew, and a certificate that ends soon is renewed.
 """
 
-import ctypes
 import fcntl
 import http.client
 import os
@@ -14,7 +13,6 @@ import signal
 import socket
 import ssl
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -26,6 +24,7 @@ from typing import IO
 from fondaco.shared import logs
 from fondaco.shared.address import split_address
 from fondaco.shared.errors import ConfigError
+from fondaco.shared.supervisor import dies_with_us
 from fondaco.shared.tls_check import explain_exit
 
 from .home import ServerHome
@@ -33,7 +32,7 @@ from .nodes import program
 from .tls import RENEW_DAYS
 
 SUPERLINK, SUPEREXEC = "flower-superlink", "flower-superexec"
-READY_S = 60.0
+READY_S = 120.0
 STOP_S, LAST_WORDS_S = 15.0, 5.0
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0
 STEADY_S = 60.0
@@ -42,7 +41,6 @@ MAX_LOG = 20 * 2**20
 _TICK_S = 0.25
 _CARE_S = 60.0
 _TAIL = 4096
-_PR_SET_PDEATHSIG = 1
 
 
 @contextmanager
@@ -145,14 +143,13 @@ class _Program:
     def start(self, folder: Path) -> None:
         with _appended(self.log) as log:
             self.process = subprocess.Popen(  # noqa: S603  (Flower's program, our own words)
-                self.command,
+                [*dies_with_us(), *self.command],
                 cwd=folder,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=_die_with_parent,  # noqa: PLW1509  (this process has one thread)
             )
         self.started = time.monotonic()
         self.groups.append(self.process.pid)
@@ -342,9 +339,3 @@ def _cut_log(path: Path) -> None:
     if path.is_file() and path.stat().st_size > MAX_LOG:
         shutil.copyfile(path, path.with_suffix(".log.1"))
         os.truncate(path, 0)
-
-
-def _die_with_parent() -> None:
-    """Ask Linux for SIGTERM when the process that started this one is gone."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -34,9 +34,7 @@ def init(
     listen: Annotated[
         str, typer.Option(help="Where the SuperLink listens, HOST or HOST:PORT.")
     ] = "127.0.0.1",
-    deadline: Annotated[
-        int, typer.Option(help="Seconds that a silo has to answer.", min=1)
-    ] = 600,
+    deadline: Annotated[int, typer.Option(help="Seconds that a silo has to answer.", min=1)] = 600,
     as_json: AsJson = False,
 ) -> None:
     """Make a coordinator's folder: key, certificate authority, settings, proxy example."""

@@ -113,7 +113,7 @@ def run_house(processes, programs, waiting):
     def run(home, name="start"):
         command = programs / "fondaco-server", "start", "--home", home.folder, "--json"
         process, log = processes.start(*command, environment=dict(os.environ), name=name)
-        waiting(lambda: said(process, log, '"ready": true'), 90, "the coordinator starts")
+        waiting(lambda: said(process, log, '"ready": true'), 180, "the coordinator starts")
         return process, log
 
     return run

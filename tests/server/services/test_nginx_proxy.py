@@ -119,7 +119,7 @@ def test_silos_reach_the_fleet_and_nobody_reaches_more(
     check_tls(home.settings.public_address, home.tls.ca.read_text())
     run_node(alpha, home.settings.public_address, home.tls.ca)
     asked = folder / "access.log"
-    waiting(lambda: "/v1/fleet/pull-messages" in asked.read_text(), 60, "the silo asks for work")
+    waiting(lambda: "/v1/fleet/pull-messages" in asked.read_text(), 150, "the silo asks for work")
     assert '"POST /v1/fleet/pull-messages HTTP/1.1" 200' in asked.read_text()
 
     assert {path: ask(home, path) for path in CLOSED} == dict.fromkeys(CLOSED, 403)

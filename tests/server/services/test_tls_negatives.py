@@ -32,7 +32,7 @@ def superlink(make_home, processes, waiting):
             command = [*keep_flags, "--insecure"]
         started, log = processes.start(*command, environment=program.environment, name="superlink")
         words = "Uvicorn running on"
-        waiting(lambda: started.poll() is not None or words in log.read_text(), 60, words)
+        waiting(lambda: started.poll() is not None or words in log.read_text(), 150, words)
         assert started.poll() is None, log.read_text()
         return home
 
@@ -41,7 +41,7 @@ def superlink(make_home, processes, waiting):
 
 def refused(process, log):
     """Return what is explained to the owner of a SuperNode that ended."""
-    code = process.wait(60)
+    code = process.wait(150)
     assert code == 1
     return explain_exit(code, log.read_text())
 
@@ -59,7 +59,7 @@ def test_registered_key_alone_opens_the_door(superlink, make_silo, run_node, wai
     keep(home, alpha.file)
     assert enrol(home).let_in == ("alpha",)
     process, log = run_node(alpha, home.settings.local, home.tls.ca)
-    waiting(lambda: saying(process, log, "SuperNode ID"), 60, "a registered silo connects")
+    waiting(lambda: saying(process, log, "SuperNode ID"), 150, "a registered silo connects")
     assert process.poll() is None
     text = refused(*run_node(stranger, home.settings.local, home.tls.ca))
     assert "does not know this node key" in text

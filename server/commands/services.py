@@ -56,15 +56,15 @@ def init(
         "it",
         f"fingerprint to read to every owner: {digits}",
     )
-    if split_address(made.settings.local) != split_address(address):
+    if not _is_loopback(host):
         _say(
-            f"the SuperLink will listen at {made.settings.local}; put a proxy at {address} that "
-            f"shows silos the fleet routes alone: {made.folder}/proxy/nginx.conf"
+            f"[yellow]the SuperLink will listen at {host}:{port}: whoever reaches that without a "
+            f"proxy ({made.folder}/proxy/nginx.conf) starts runs and registers nodes[/yellow]"
         )
-    elif not _is_loopback(host):
+    elif (host, port) != split_address(address):
         _say(
-            f"[yellow]the SuperLink will listen at {made.settings.local} without a proxy: whoever "
-            "reaches it starts runs and registers nodes[/yellow]"
+            f"the SuperLink will listen at {host}:{port}; put a proxy at {address} that shows "
+            f"silos the fleet routes alone: {made.folder}/proxy/nginx.conf"
         )
     _next(f"fondaco-server start --home {home}", f"fondaco-server invite SILO --home {home}")
 

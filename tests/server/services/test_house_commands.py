@@ -76,7 +76,7 @@ def test_init_says_what_to_keep_what_to_read_aloud_and_what_comes_next(tmp_path)
 
 def test_init_warns_of_a_superlink_that_everybody_reaches(tmp_path):
     words = ("--home", tmp_path / "s", "--name", "m", "--address", "10.0.0.5:443")
-    assert "without a proxy" in run("init", *words, "--listen", "10.0.0.5")
+    assert "reaches that without a proxy" in run("init", *words, "--listen", "10.0.0.5")
 
 
 def test_first_kit_names_address_authority_and_coordinator(folder):

@@ -7,7 +7,7 @@ export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION = 1
 export OMP_NUM_THREADS = 1
 export OPENBLAS_NUM_THREADS = 1
 
-.PHONY: demo loopback test quick lint clean
+.PHONY: demo loopback test quick lint wheel images requirements sbom audit-deps clean
 
 demo: .venv/demo.stamp
 	$(BIN)/fondaco-simulate run complete-journey --out runs/demo
@@ -28,6 +28,32 @@ lint: .venv/dev.stamp
 	$(BIN)/mypy
 	PYTHONPATH=.namespace $(BIN)/lint-imports
 
+# The wheel: the same bytes from the same commit, on any machine.
+wheel: .venv/dev.stamp
+	rm -rf dist
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/hatchling build -t wheel -d dist
+
+# What to install, every file by its hash, and the context of deploy/Dockerfile.*: see deploy/README.md.
+images: wheel
+	rm -rf build/images
+	mkdir -p build/images
+	$(BIN)/python deploy/requirements.py dist/*.whl --out build/images --name requirements-coordinator.txt
+	$(BIN)/python deploy/requirements.py dist/*.whl --out build/images --name requirements-silo.txt --extras sql,duckdb
+
+requirements: images
+
+sbom: images .venv-supply/stamp
+	.venv-supply/bin/python deploy/sbom.py .venv/bin/python build/images/requirements-silo.txt --out sbom.json
+
+# Fails, with a reason, if the advisory service cannot be asked.
+audit-deps: images .venv-supply/stamp
+	.venv-supply/bin/python deploy/audit_deps.py build/images/requirements-coordinator.txt build/images/requirements-silo.txt
+
+.venv-supply/stamp: deploy/supply-tools.txt
+	$(PYTHON) -m venv .venv-supply
+	.venv-supply/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
 
@@ -45,4 +71,4 @@ lint: .venv/dev.stamp
 	touch $@
 
 clean:
-	rm -rf .venv runs
+	rm -rf .venv .venv-supply build dist runs sbom.json

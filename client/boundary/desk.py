@@ -17,7 +17,10 @@ PASSED = "FONDACO_AGENT_FD"
 """Environment variable in which `run` names the socket that it passes on."""
 REQUEST_S = 600.0
 """Time for one request to arrive, however large it is [s]."""
-REPLY_S = 600.0
+SILENT_S = 10.0
+"""Whoever connects and sends nothing for so long is not waited for: others wait behind [s]."""
+REPLY_S = 60.0
+"""Time for an answer to be read; whoever could not asks again [s]."""
 WAITING = 16
 _CREDENTIALS = struct.Struct("3i")
 
@@ -87,7 +90,7 @@ class Desk:
             self._refused("nothing can be answered now")
             return ERROR, _in_words(self._reason(error))
         try:
-            action, parts = receive_frame(connection, self._actions, limits, REQUEST_S)
+            action, parts = receive_frame(connection, self._actions, limits, REQUEST_S, SILENT_S)
         except CodecError as error:
             self._refused("a malformed request")
             return ERROR, _in_words(self._reason(error))

@@ -4,6 +4,7 @@ A frame is `FND1`, the word's length (1 byte), three lengths (8 bytes each, big-
 and the three strings. Lengths are checked before anything is read into memory.
 """
 
+import math
 import socket
 import struct
 import time
@@ -66,7 +67,11 @@ def send_frame(connection: socket.socket, word: str, parts: Parts) -> None:
 
 
 def receive_frame(
-    connection: socket.socket, words: Collection[str], limits: Limits, within_s: float
+    connection: socket.socket,
+    words: Collection[str],
+    limits: Limits,
+    within_s: float,
+    silent_s: float = math.inf,
 ) -> tuple[str, Parts]:
     """Return one frame.
 
@@ -75,6 +80,7 @@ def receive_frame(
         words: those that are expected.
         limits: of the three strings; an `ERROR` holds a reason only, and no more than that.
         within_s: time for the whole frame, however slowly it trickles in [s].
+        silent_s: time that the other side may send nothing at all [s].
 
     Raises:
         CodecError: it is no frame, or larger than allowed; what follows is not read.
@@ -83,10 +89,14 @@ def receive_frame(
         OSError: the connection broke.
     """
     until = time.monotonic() + within_s
-    magic, length, *sizes = _HEAD.unpack(_read(connection, _HEAD.size, until))
+
+    def read(size: int) -> bytes:
+        return _read(connection, size, until, silent_s)
+
+    magic, length, *sizes = _HEAD.unpack(read(_HEAD.size))
     if magic != MAGIC or not 0 < length <= MAX_WORD:
         raise CodecError("not a frame of fondaco")
-    word = _read(connection, length, until).decode("ascii", errors="replace")
+    word = read(length).decode("ascii", errors="replace")
     if word not in words:
         raise CodecError(f"unexpected word {word!a} on the agent's socket")
     allowed = REASON if word == ERROR else limits
@@ -94,17 +104,17 @@ def receive_frame(
         most = getattr(allowed, name)
         if size > most:
             raise CodecError(f"{size} bytes of {name} on the agent's socket, at most {most}")
-    return word, Parts(*(_read(connection, size, until) for size in sizes))
+    return word, Parts(*map(read, sizes))
 
 
-def _read(connection: socket.socket, size: int, until: float) -> bytes:
+def _read(connection: socket.socket, size: int, until: float, silent_s: float) -> bytes:
     """Return exactly `size` bytes; memory grows with what came, not with what was announced."""
     blob = bytearray()
     while len(blob) < size:
         left = until - time.monotonic()
         if left <= 0:
             raise TimeoutError("a frame did not arrive in time")
-        connection.settimeout(left)
+        connection.settimeout(min(left, silent_s))
         chunk = connection.recv(min(CHUNK, size - len(blob)))
         if not chunk:
             raise EOFError("the other side of the agent's socket closed")

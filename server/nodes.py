@@ -153,6 +153,19 @@ def enrol(home: ServerHome) -> Enrolment:
         return _Enroller(home).run()
 
 
+def pending(home: ServerHome) -> frozenset[tuple[str, str]]:
+    """Return (silo id, node key) of everybody whom `enrol` would let in or shut out.
+
+    Raises:
+        ConfigError: a registration or `nodes.json` is damaged.
+    """
+    wanted = {(silo_id, each.node_key) for silo_id, each in registrations(home).items()}
+    known = {
+        (silo_id, node.node_key) for silo_id, node in known_nodes(home).items() if node.node_id
+    }
+    return frozenset(wanted ^ known)
+
+
 def known_nodes(home: ServerHome) -> dict[str, Node]:
     """Return silo id -> its node, as far as the SuperLink was told.
 

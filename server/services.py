@@ -28,7 +28,7 @@ from fondaco.shared.supervisor import dies_with_us
 from fondaco.shared.tls_check import explain_exit
 
 from .home import ServerHome
-from .nodes import program
+from .nodes import enrol, pending, program
 from .tls import RENEW_DAYS
 
 SUPERLINK, SUPEREXEC = "flower-superlink", "flower-superexec"
@@ -39,7 +39,7 @@ STEADY_S = 60.0
 """A program that ran for so long starts at once when it ends."""
 MAX_LOG = 20 * 2**20
 _TICK_S = 0.25
-_CARE_S = 60.0
+_CARE_S = 10.0
 _TAIL = 4096
 
 
@@ -213,6 +213,7 @@ class _Supervisor:
         self._programs = (self._superlink, self._superexec)
         self._stamp = _stamp(home)
         self._cared = time.monotonic()
+        self._tried: frozenset[tuple[str, str]] = frozenset()
 
     def begin(self) -> None:
         """Start both; return when the SuperLink answers."""
@@ -225,6 +226,7 @@ class _Supervisor:
         if time.monotonic() - self._cared > _CARE_S:
             self._cared = time.monotonic()
             renew_in_time(self._home)
+            self._enrol()
             for each in self._programs:
                 _cut_log(each.log)
         stamp = _stamp(self._home)
@@ -240,6 +242,14 @@ class _Supervisor:
         """End both, and the ServerApp."""
         for each in reversed(self._programs):
             each.stop_group()
+
+    def _enrol(self) -> None:
+        """Let in whoever was registered from another host or container, once per key."""
+        with suppress(ConfigError):  # `register` said it already; the SuperLink may be away
+            waiting = pending(self._home)
+            if waiting - self._tried:
+                enrol(self._home)
+            self._tried = waiting
 
     def _revive(self, each: _Program) -> None:
         code = each.ended()

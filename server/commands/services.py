@@ -1,6 +1,7 @@
 """`init`, `invite`, `register`, `start` and `rotate`: a coordinator's house."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -122,7 +123,10 @@ def register(
         opened.audit.write(
             "register", silo_id=registration.silo_id, key=identity, node_key=node_key
         )
-    enrolment = enrol(opened) if is_running(opened) else None
+    running, enrolment = is_running(opened), None
+    if running:
+        with suppress(ConfigError):  # the services see to it themselves within seconds
+            enrolment = enrol(opened)
     refused = [*enrolment.refused] if enrolment else []
     if as_json:
         facts = {"silo_id": registration.silo_id, "changed": changed, "fingerprint": identity}
@@ -135,7 +139,8 @@ def register(
             f"fingerprint to compare with what its owner says: {identity}",
         )
         if enrolment is None:
-            _say(f"it may connect after fondaco-server start --home {home}")
+            when = "within a minute" if running else f"after fondaco-server start --home {home}"
+            _say(f"it may connect {when}")
         _say_refused(refused)
         _next(f"fondaco-server plan new CONFIG --catalogue FILE --home {home} (once all are here)")
     if refused:

@@ -72,6 +72,10 @@ def test_house_survives_its_programs_and_stops_when_told(
     )
     assert not json.loads(done.stdout)["pending"]
 
+    gamma = make_silo("gamma")
+    keep(home, gamma.file)  # as another container would, which does not reach the SuperLink
+    waiting(lambda: "gamma" in known_nodes(home), 150, "the services let it in themselves")
+
     for number in before.values():
         os.kill(number, signal.SIGKILL)
     waiting(lambda: set(children(process.pid)) == set(before) and answers(home), 150, "both return")

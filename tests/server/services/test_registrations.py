@@ -3,7 +3,7 @@ import json
 import pytest
 
 from fondaco.server import nodes
-from fondaco.server.nodes import enrol, keep, known_nodes, registrations
+from fondaco.server.nodes import enrol, keep, known_nodes, pending, registrations
 from fondaco.server.roster import keys_of, read_coordinator, read_roster
 from fondaco.shared.errors import ConfigError
 
@@ -167,6 +167,17 @@ def test_kill_between_superlink_and_our_note_is_mended(home, make_silo, superlin
     assert known_nodes(home)["alpha"].node_id == ""
     assert enrol(home).let_in == ("alpha",)
     assert set(superlink.live) == {known_nodes(home)["alpha"].node_id}
+
+
+def test_whoever_is_to_be_let_in_or_shut_out_is_pending(home, make_silo, superlink):
+    silo = make_silo("alpha")
+    assert pending(home) == frozenset()
+    keep(home, silo.file)
+    assert pending(home) == {("alpha", silo.registration.node_key)}
+    enrol(home)
+    assert pending(home) == frozenset()
+    home.registration("alpha").unlink()
+    assert pending(home) == {("alpha", silo.registration.node_key)}
 
 
 def test_superlink_that_is_down_or_unwilling_is_named(home, make_silo, superlink):

@@ -160,7 +160,7 @@ def load(
         _judge(intake, quarantine, settings, put_aside)
         kept = erasures.kept(everything)
         dataset = split(kept, read_for)
-        _save(dataset, owner.rows, read_for)
+        save_snapshot(dataset, owner.rows, read_for)
         shape.keep(owner.folder)
     return Loaded(
         rows=len(kept.train),
@@ -197,6 +197,13 @@ def split(everything: SiloDataset, read_for: ReadFor) -> SiloDataset:
         assortment=everything.assortment,
     )
     return replace(divided, test=_nobody(), interim=rows.take(rows.times >= valid_from))
+
+
+def save_snapshot(dataset: SiloDataset, folder: Path, read_for: ReadFor) -> None:
+    """Write a divided dataset and by which facts it was divided; whole or not at all."""
+    with whole_folder(folder.resolve()) as partial:
+        write_silo(dataset, partial)
+        (partial / READ_FOR).write_text(json.dumps(asdict(read_for)), encoding="utf-8")
 
 
 def check_read_for(folder: Path, plan: RunPlan) -> None:
@@ -298,12 +305,6 @@ def _judge(
             f"none of {intake.seen} rows can be used: {quarantine.count} are bad, {intake.unknown} "
             f"of unknown items, {intake.outside} of another time or silo, or rated too low"
         )
-
-
-def _save(dataset: SiloDataset, folder: Path, read_for: ReadFor) -> None:
-    with whole_folder(folder.resolve()) as partial:
-        write_silo(dataset, partial)
-        (partial / READ_FOR).write_text(json.dumps(asdict(read_for)), encoding="utf-8")
 
 
 def _nobody() -> Fold:

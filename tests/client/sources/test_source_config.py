@@ -5,6 +5,7 @@ import sys
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 from database_servers import PASSWORD, free_port
@@ -262,3 +263,8 @@ def test_damaged_database_is_a_clear_error(tmp_path):
     for kind in ("sqlite", "duckdb"):
         with pytest.raises(FondacoError, match=r"^t: "):
             open_source(SourceConfig(kind=kind, path=str(path), table="t"))
+
+
+def test_settings_know_every_kind_of_source():
+    kinds = get_args(get_type_hints(SourceConfig)["kind"])
+    assert kinds == tuple(sources.SOURCES)

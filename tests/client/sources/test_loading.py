@@ -262,3 +262,17 @@ def test_progress_is_told(home, orders, timed_plan, catalogue):
     told = []
     load(home, orders(HEADER + ROWS), timed_plan, catalogue, tell=lambda *what: told.append(what))
     assert told == [("rows read", 7, 7)]
+
+
+def test_snapshot_is_the_same_whatever_the_size_of_batches(
+    home, orders, timed_plan, catalogue, monkeypatch
+):
+    snapshots = []
+    for size in (1, 3, 100):
+        monkeypatch.setattr("fondaco.client.loading.BATCH_ROWS", size)
+        load(home, orders(HEADER + ROWS), timed_plan, catalogue)
+        silo = loaded(home)
+        known = silo.known
+        parts = (silo.user_ids, known.user_nums, known.item_nums, known.times)
+        snapshots.append([part.tolist() for part in parts])
+    assert snapshots[0] == snapshots[1] == snapshots[2]

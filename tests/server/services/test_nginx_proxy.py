@@ -125,6 +125,8 @@ def test_silos_reach_the_fleet_and_nobody_reaches_more(
     assert {path: ask(home, path) for path in CLOSED} == dict.fromkeys(CLOSED, 403)
     assert ask(home, "/v1/fleet/get-run", method="GET") == 403
     assert ask(home, "/v1/fleet/get-run", **{"content-type": "application/protobuf"}) == 401
+    whole = {"body": bytes(5_300_000), "content-type": "application/protobuf"}
+    assert ask(home, "/v1/fleet/push-object", **whole) in (400, 401)
     assert ask(home, "/v1/fleet/push-object", body=b"x", **{"content-length": "17000000"}) == 413
 
     config = home.flwr / "config.toml"

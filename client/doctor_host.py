@@ -18,8 +18,10 @@ from fondaco.shared.codec import Shapes
 from fondaco.shared.errors import ConfigError
 from fondaco.shared.privacy.plan import RunPlan
 from fondaco.shared.tls_check import Contact, contact
+from fondaco.shared.workspace import folder_name
 
 from .courier_folder import NODE_KEY, SECRET, load_node_key
+from .deployment import read_deployment
 from .doctor import LOOKS, Check, Look, Patient
 from .kit_files import CA, kit_file
 from .reach import ask_registration
@@ -184,7 +186,7 @@ def look_at_network(patient: Patient) -> Iterator[Check]:
     yield Check(name="port", state="ok", seen=f"{address} can be reached")
     yield _certificate(met)
     yield _clock(met.clock_offset_s)
-    yield _registration(Path(patient.deployment.courier), address, ca)
+    yield _registration(patient, address, ca)
 
 
 def _closed(address: str) -> bool:
@@ -218,8 +220,8 @@ def _clock(offset_s: int | None) -> Check:
     return Check(name="clock", state="fail" if state == "fail" else "warn", seen=seen, fix=fix)
 
 
-def _registration(courier: Path, address: str, ca: str) -> Check:
-    name = "registration"
+def _registration(patient: Patient, address: str, ca: str) -> Check:
+    name, courier = "registration", Path(read_deployment(patient.home).courier)
     try:
         key = load_node_key(courier)
     except PermissionError:
@@ -238,10 +240,11 @@ def _registration(courier: Path, address: str, ca: str) -> Check:
         return Check(name=name, state="fail", seen=seen, fix=fix)
     again = " --replace" if old.exists() else ""
     fix = (
-        "hand it SILO.registration.json, for fondaco-server register FILE"
-        f"{again}; fondaco-client keys --registration . writes that file again"
+        f"hand it {folder_name(patient.owner.silo_id)}.registration.json, for fondaco-server "
+        f"register FILE{again}; fondaco-client keys --home {patient.home} --registration . writes "
+        "that file again"
     )
-    seen = "the coordinator does not know the courier's key"
+    seen = "the coordinator does not know the courier's key, or its SuperLink has just started"
     return Check(name=name, state="fail", seen=seen, fix=fix)
 
 

@@ -2,7 +2,6 @@
 
 import json
 from collections import Counter
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +14,7 @@ from fondaco.shared.console import AsJson, err_console, out_console
 from ..doctor import Check, examine
 from ..doctor_host import EVERYTHING
 from ..joining import Joined, Peer, Wishes, join, pin_peers
-from .options import Home
+from .options import Home, busy
 
 
 def init(
@@ -84,7 +83,7 @@ def doctor(*, home: Home, as_json: AsJson = False) -> None:
 
     Nothing is changed and no customer is read. Ends with 0 if nothing failed, with 1 otherwise.
     """
-    with err_console.status("looking") if err_console.is_terminal else nullcontext():
+    with busy("looking"):
         checks = examine(home, EVERYTHING)
     well = all(check.state != "fail" for check in checks)
     if as_json:

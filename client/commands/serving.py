@@ -17,6 +17,7 @@ from ..serving import PARTS
 from ..serving.files import write_lists, writer_for
 from ..serving.lists import ABOUT_PARTS, SiloState
 from ..state import open_serving
+from .options import busy
 
 
 def recommend(
@@ -50,8 +51,9 @@ def recommend(
         writer_for(out)
         _recommend_all(home, out, n, as_json=as_json)
         return
-    state = open_serving(home)
-    items = state.recommend(customer, n)
+    with busy("fitting on your rows"):
+        state = open_serving(home)
+        items = state.recommend(customer, n)
     _write_down(home, 1)
     if as_json:
         facts = {"silo_id": state.silo_id, "customer": customer, "items": items}
@@ -61,7 +63,8 @@ def recommend(
 
 
 def _recommend_all(home: Path, out: Path, n: int, *, as_json: bool) -> None:
-    state = open_serving(home)
+    with busy("fitting on your rows"):
+        state = open_serving(home)
     with Bars() as tell:
         count = write_lists(state, out, n, lambda done, of: tell("recommending", done, of))
     _write_down(home, count)

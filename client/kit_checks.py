@@ -60,6 +60,7 @@ def check_known(home: Path, kit: Kit, *, replaced: bool) -> None:
     Raises:
         ConfigError: it is of somebody else, for somebody else, or out of date.
     """
+    _check_place(home)
     newest = kit_file(home, NEWEST)
     if newest.is_file():
         _check_newer(read_kit(newest)[0], kit, replaced=replaced)
@@ -73,6 +74,18 @@ def check_known(home: Path, kit: Kit, *, replaced: bool) -> None:
         raise ConfigError(
             f"the kit's plan names a key of {kit.silo_id!r}, and {home} holds none; name the "
             "folder where this owner's keys are, or ask the coordinator for a kit without a plan"
+        )
+
+
+def _check_place(home: Path) -> None:
+    """Refuse a folder of something else: making it an owner's would close it to everybody."""
+    if (home / FACTS).is_file() or not home.is_dir():
+        return
+    torn = Path(FACTS).with_suffix(".part").name
+    others = sorted(path.name for path in home.iterdir() if path.name != torn)
+    if others:
+        raise ConfigError(
+            f"{home} holds {others[0]!r} and is no owner's folder; name a new one with --home"
         )
 
 

@@ -7,6 +7,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from harbour import Harbour
 from kits import Coordinator
 
 
@@ -59,3 +60,11 @@ def joined(script, init, coordinator):
     limits = "--epsilon-per-year", 3, "--epsilon-if-masking-broke", 4, "--target-delta", "1e-6"
     script.own("policy", *limits)
     return plan
+
+
+@pytest.fixture
+def harbour(authority):
+    """The coordinator's port, open."""
+    port = Harbour(authority)
+    yield port
+    port.close()

@@ -10,20 +10,13 @@ from collections import namedtuple
 from importlib.metadata import Distribution
 
 import pytest
-from harbour import KNOWN, REFUSED, UNKNOWN, Harbour
+from harbour import KNOWN, REFUSED, UNKNOWN
 from kits import files_of
 
 from fondaco.client import doctor, doctor_host
 from fondaco.server.tls import TlsFiles
 
 Usage = namedtuple("Usage", "total used free")
-
-
-@pytest.fixture
-def harbour(authority):
-    port = Harbour(authority)
-    yield port
-    port.close()
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Kits that are not for this owner are refused with the fix, and nothing is changed by them."""
 
 import pytest
-from kits import files_of
+from kits import files_of, mode_of
 
 from fondaco.client.owner import Owner
 from fondaco.shared.catalogue import ids_only
@@ -157,6 +157,14 @@ def test_courier_never_takes_over_a_folder_of_something_else(script, init, refus
     assert not script.home.exists()
     (other / "link").symlink_to(script.home)
     assert "no folder" in refused(coordinator.kit(), "--courier", other / "letter.txt")
+
+
+def test_folder_of_something_else_never_becomes_an_owners(script, refused, coordinator, desk):
+    (desk / "letter.txt").write_text("dear")
+    script.home, mode = desk, mode_of(desk)
+    assert "is no owner's folder" in refused(coordinator.kit())
+    assert mode_of(desk) == mode
+    assert [path.name for path in desk.iterdir()] == ["letter.txt"]
 
 
 def test_couriers_of_two_owners_do_not_mix(script, init, refused, coordinator):

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from fondaco.client.doctor import examine
+from fondaco.client.doctor_host import look_at_network, look_at_permissions, look_at_users
 from fondaco.client.joining import Wishes, join
 from fondaco.shared.errors import ConfigError
 
@@ -106,3 +108,26 @@ def test_user_who_cannot_run_this_python_is_named(coordinator, open_place, wishe
     monkeypatch.setattr(sys, "executable", str(program))
     with pytest.raises(ConfigError, match=r"'nobody' cannot run .*install fondaco where it can"):
         join(coordinator.kit(), open_place / "shop", wishes)
+
+
+def test_doctor_of_the_owner_says_what_only_the_couriers_user_can_tell(
+    coordinator, open_place, harbour, children
+):
+    owner, home = pwd.getpwnam("daemon"), open_place / "shop"
+    home.mkdir(mode=0o700)
+    os.chown(home, owner.pw_uid, owner.pw_gid)
+    coordinator.address = harbour.address
+    place = {"courier": open_place / "courier", "courier_user": NOBODY, "out": open_place}
+    join(coordinator.kit(), home, Wishes(**place))
+
+    def look():
+        os.setgroups([])
+        os.setegid(owner.pw_gid)
+        os.seteuid(owner.pw_uid)
+        looks = look_at_permissions, look_at_users, look_at_network
+        found = {check.name: check for check in examine(home, looks)}
+        assert found["registration"].state == "warn"
+        assert "as the courier's user" in found["registration"].fix
+        assert {found[name].state for name in ("permissions", "OS users", "TLS")} == {"ok"}
+
+    assert children.ended(look) == 0

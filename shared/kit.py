@@ -241,7 +241,7 @@ def _check_ca(text: str) -> None:
         raise ConfigError(f"ca of {len(text)} characters is more than {MAX_CA}")
     try:
         x509.load_pem_x509_certificates(text.encode())
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, x509.InvalidVersion):
         raise ConfigError("ca holds no certificates (PEM)") from None
 
 

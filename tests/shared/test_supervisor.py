@@ -1,0 +1,237 @@
+"""Programs that belong together: kept going, and none left when it ends."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from fondaco.shared import supervisor as module
+from fondaco.shared.supervisor import Program, Supervisor
+
+SLEEP = "import time; time.sleep(600)"
+STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + SLEEP
+FAMILY = """
+import os, subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", "import signal, time; "
+    "signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"])
+open(sys.argv[1], "a").write(f"{os.getpid()} {child.pid}\\n")
+child.wait()
+"""
+SUPERVISE = """
+import os, sys
+from pathlib import Path
+from fondaco.shared.supervisor import Program, Supervisor
+folder = Path(sys.argv[1])
+programs = [
+    Program(name=name, command=[sys.executable, "-c", sys.argv[2], str(folder / name)],
+            environment=os.environ, folder=folder)
+    for name in ("first", "second")
+]
+Supervisor(programs, lambda what, name, number: None).run()
+"""
+
+
+def program(name, code, *words, **options):
+    command = [sys.executable, "-c", code, *map(str, words)]
+    return Program(
+        name=name,
+        command=command,
+        environment=dict(os.environ),
+        folder=Path("/"),
+        **options,
+    )
+
+
+class Run:
+    """A supervisor in this process, stopped after what a test waits for."""
+
+    def __init__(self, *programs):
+        self.events = []
+        self.supervisor = Supervisor(programs, lambda *news: self.events.append(news))
+
+    def until(self, what, within_s=60.0):
+        def watch():
+            end = time.monotonic() + within_s
+            while not what() and time.monotonic() < end:
+                time.sleep(0.02)
+            self.supervisor.stop()
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        self.supervisor.run()
+        watcher.join()
+        assert what()
+        return self
+
+    def count(self, what, name):
+        return sum(1 for event in self.events if event[:2] == (what, name))
+
+
+def alive(pid):
+    """Return whether a process is there and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.fixture(autouse=True)
+def hurried(monkeypatch):
+    monkeypatch.setattr(module, "POLL_S", 0.02)
+    monkeypatch.setattr(module, "FIRST_PAUSE_S", 0.1)
+    monkeypatch.setattr(module, "LONGEST_PAUSE_S", 0.4)
+    monkeypatch.setattr(module, "STOP_S", 1.0)
+    monkeypatch.setattr(module._Running, "pause_s", 0.1)
+
+
+def test_programs_start_in_order_and_stop_in_the_other():
+    run = Run(program("a", SLEEP), program("b", SLEEP))
+    run.until(lambda: run.count("started", "b"))
+    assert [event[:2] for event in run.events] == [
+        ("started", "a"),
+        ("started", "b"),
+        ("stopped", "b"),
+        ("stopped", "a"),
+    ]
+
+
+def test_ready_is_told_once_all_have_started():
+    run, told = Run(program("a", SLEEP), program("b", SLEEP)), []
+
+    def ready():
+        told.append(list(run.events))
+        run.supervisor.stop()
+
+    run.supervisor.run(ready)
+    assert [event[:2] for event in told[0]] == [("started", "a"), ("started", "b")]
+
+
+def test_program_that_dies_is_started_again_the_others_stay():
+    run = Run(program("dies", "raise SystemExit(3)"), program("stays", SLEEP))
+    run.until(lambda: run.count("started", "dies") >= 3)
+    assert ("ended", "dies", 3) in run.events
+    assert run.count("started", "stays") == 1
+    assert run.count("ended", "stays") == 0
+
+
+def test_pause_between_starts_grows_to_its_longest():
+    run = Run(program("dies", "raise SystemExit(1)"))
+    times = []
+    run.supervisor.event = lambda *news: (
+        times.append((news[0], time.monotonic())),
+        run.events.append(news),
+    )
+    run.until(lambda: run.count("started", "dies") >= 6)
+    starts = [when for what, when in times if what == "started"]
+    ends = [when for what, when in times if what == "ended"]
+    pauses = [start - end for end, start in zip(ends, starts[1:], strict=False)]
+    assert pauses[0] >= 0.2
+    assert all(0.4 <= pause < 2 for pause in pauses[2:])
+
+
+def test_program_that_ran_for_long_is_started_again_soon(monkeypatch):
+    monkeypatch.setattr(module, "CALM_S", 0.0)
+    run = Run(program("dies", "raise SystemExit(1)"))
+    run.until(lambda: run.count("started", "dies") >= 5)
+    assert run.supervisor._running[0].pause_s == 0.1
+
+
+def test_signal_that_killed_a_program_is_told():
+    run = Run(program("dies", "import os; os.kill(os.getpid(), 9)"))
+    run.until(lambda: ("ended", "dies", -9) in run.events)
+
+
+def test_program_that_will_not_stop_is_killed():
+    run = Run(program("a", STUBBORN + "", log=None))
+    start = time.monotonic()
+    run.until(lambda: run.count("started", "a"))
+    assert time.monotonic() - start < 20
+    assert run.events[-1][0] == "stopped"
+
+
+def test_program_that_cannot_start_stops_the_others():
+    run = Run(program("a", SLEEP), Program(
+        name="b", command=["true"], environment={}, folder=Path("/no/such")))  # fmt: skip
+    with pytest.raises(FileNotFoundError):
+        run.supervisor.run()
+    (started,) = (number for what, _, number in run.events if what == "started")
+    assert not alive(started)
+
+
+def test_what_a_program_had_started_dies_with_it(tmp_path):
+    """Else SuperExec's orphans would hold the ports and sockets that the next one needs."""
+    path = tmp_path / "family"
+    run = Run(program("a", FAMILY + "\n", path))
+
+    def killed_and_back():
+        pids = [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+        if len(pids) == 1 and alive(int(pids[0][0])):
+            os.kill(int(pids[0][0]), signal.SIGKILL)
+        return len(pids) > 1
+
+    run.until(killed_and_back)
+    family = [int(pid) for pid in path.read_text().split()]
+    assert len(family) >= 4
+    assert not any(map(alive, family))
+
+
+def test_program_gets_its_environment_its_files_and_no_input(tmp_path):
+    read, write = os.pipe()
+    look = "import os, sys; print(sorted(os.environ), sys.stdin.read() == '')"
+    code = f"{look}; os.write({write}, b'x')"
+    path = tmp_path / "log"
+    one = Program(
+        name="a", command=[sys.executable, "-IEc", code], environment={"ONLY": "this"},
+        folder=tmp_path, passed=(write,), log=path,
+    )  # fmt: skip
+    run = Run(one)
+    run.until(lambda: run.count("ended", "a"))
+    os.close(write)
+    assert os.read(read, 1) == b"x"
+    os.close(read)
+    assert "'ONLY'" in path.read_text()
+    assert "True" in path.read_text()
+    assert "PATH" not in path.read_text()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become other OS users")
+def test_program_of_another_os_user_has_none_of_roots_groups(tmp_path):
+    path = tmp_path / "log"
+    one = Program(
+        name="a", command=["/usr/bin/id"], environment={}, folder=Path("/"),
+        uid=65534, gid=65534, log=path,
+    )  # fmt: skip
+    run = Run(one)
+    run.until(lambda: run.count("ended", "a"))
+    said = path.read_text().splitlines()[0]
+    assert "root" not in said
+    assert said.count("65534") == 3
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_no_child_survives_its_end(tmp_path, number):
+    """Grandchildren that ignore SIGTERM neither; SIGHUP is a terminal that was closed."""
+    words = [sys.executable, "-c", SUPERVISE, str(tmp_path), FAMILY]
+    with subprocess.Popen(words) as process:  # noqa: S603
+        files = [tmp_path / "first", tmp_path / "second"]
+        end = time.monotonic() + 60
+        while not all(p.exists() and p.read_text().strip() for p in files):
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        process.send_signal(number)
+        assert process.wait(60) == 0
+    family = [int(pid) for path in files for pid in path.read_text().split()]
+    assert len(family) == 4
+    assert not any(map(alive, family))
+
+
+def test_signals_are_given_back():
+    before = signal.getsignal(signal.SIGTERM)
+    run = Run(program("a", SLEEP))
+    run.until(lambda: run.count("started", "a"))
+    assert signal.getsignal(signal.SIGTERM) is before

@@ -1,6 +1,9 @@
 """Runs that a coordinator has prepared: one folder each, by the plan's digest."""
 
+import fcntl
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +16,10 @@ from fondaco.shared.workspace import Workspace
 
 from .app import Job, coordinator_of, run_job
 from .home import ServerHome
-from .status import StatusFile
+from .status import StatusFile, read_status
 
 RUNS, STATUS, REHEARSAL = "runs", "status.json", "preflight.json"
+LOCK = "run.lock"
 TASKS = ("run", "preflight")
 _NAME = re.compile("[0-9a-f]{16}")
 
@@ -47,6 +51,21 @@ class PreparedRun:
     def workspace(self) -> Workspace:
         """Plan, catalogue, checkpoints, journals, witness book, model."""
         return Workspace(self.folder)
+
+    @contextmanager
+    def alone(self) -> Iterator[bool]:
+        """Wait for another ServerApp of this run to end; give whether there was one.
+
+        Whoever gives the same command twice has Flower start two of them.
+        """
+        with (self.folder / LOCK).open("w") as lock:
+            waited = False
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                waited = True
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            yield waited
 
     def status(self, task: str) -> Path:
         """The file that says how the run, or its rehearsal, goes."""
@@ -80,6 +99,13 @@ def run_prepared(grid: Grid, home_folder: Path, name: str, task: str) -> None:
     run = PreparedRun.of(home, name)
     if task not in TASKS:
         raise ConfigError(f"task {task[:40]!r} must be one of {TASKS}")
+    with run.alone() as waited:
+        done = run.status(task).is_file() and read_status(run.status(task)).state == "finished"
+        if not (waited and done):
+            _take_up(grid, home, run, task)
+
+
+def _take_up(grid: Grid, home: ServerHome, run: PreparedRun, task: str) -> None:
     plan = run.workspace.read_plan()
     status = StatusFile(run.status(task), plan)
     status.begin(task)

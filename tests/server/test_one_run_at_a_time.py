@@ -1,0 +1,63 @@
+"""The same command given twice: the second ServerApp of a run waits, and finds it done."""
+
+import json
+import threading
+
+import pytest
+
+from fondaco.server import deployed
+from fondaco.server.deployed import PreparedRun, run_prepared
+
+NAME = "0" * 16
+
+
+class Home:
+    """As much of a coordinator's folder as this needs."""
+
+    def __init__(self, folder):
+        self.runs = folder
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    home = Home(tmp_path)
+    (tmp_path / NAME).mkdir()
+    monkeypatch.setattr(deployed.ServerHome, "open", lambda folder: home)
+    return PreparedRun.of(home, NAME)
+
+
+def _finish(run):
+    status = {"plan": "p", "dataset": "", "epsilon": "", "target_delta": "", "expires": ""}
+    body = {"schema": 1, "state": "finished", "planned": 1, **status}
+    run.status("run").write_text(json.dumps(body), encoding="utf-8")
+
+
+def test_nobody_waits_who_is_alone(run):
+    with run.alone() as waited:
+        assert not waited
+    with run.alone() as waited:
+        assert not waited
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_second_server_app_waits_and_takes_up_only_what_is_not_finished(run, monkeypatch, finished):
+    taken = []
+    monkeypatch.setattr(deployed, "_take_up", lambda *asked: taken.append(asked))
+    second = threading.Thread(target=run_prepared, args=(None, run.folder, NAME, "run"))
+    with run.alone():
+        second.start()
+        second.join(0.3)
+        assert second.is_alive()
+        assert not taken
+        if finished:
+            _finish(run)
+    second.join(10)
+    assert len(taken) == (not finished)
+
+
+def test_finished_run_that_is_given_again_is_taken_up(run, monkeypatch):
+    taken = []
+    monkeypatch.setattr(deployed, "_take_up", lambda *asked: taken.append(asked))
+    _finish(run)
+    run_prepared(None, run.folder, NAME, "run")
+    assert len(taken) == 1

@@ -35,7 +35,7 @@ for name in postgres $silos; do
 done
 {
     echo "item_id,text"
-    seq -f 'item-%03g,thing number %g' 0 119 | sed 's/number 0*\([0-9]\)/number \1/'
+    awk 'BEGIN { for (i = 0; i < 120; i++) printf "item-%03d,thing number %d\n", i, i }'
 } > "$shared/items.csv"
 cp demo/plan.toml "$shared/asked.toml"
 

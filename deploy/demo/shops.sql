@@ -1,6 +1,6 @@
 -- Made-up orders of three shops, one schema each: 600 customers per shop, 120 items, two years.
 -- Customers come in six tastes, so that there is something to learn. Always the same rows.
-SELECT setseed(0.25);
+DO $$ BEGIN PERFORM setseed(0.25); END $$;
 
 CREATE TABLE public.customers AS
 SELECT shop, format('%s-c%s', shop, lpad(num::text, 4, '0')) AS customer, num % 6 AS taste,

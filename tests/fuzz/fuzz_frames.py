@@ -12,8 +12,8 @@ from fondaco.client.boundary.frames import (
     receive_frame,
     send_frame,
 )
-from fondaco.shared.codec import Parts
 from fondaco.shared.errors import CodecError
+from fondaco.shared.parts import Parts
 
 MOST = 50_000
 """Less than a socket's buffer: nobody reads while we write."""

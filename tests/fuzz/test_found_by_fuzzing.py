@@ -33,7 +33,8 @@ def _ca_of_an_odd_version():
     version = b"\xa0\x03\x02\x01\x02"
     assert version in blob
     blob = blob.replace(version, version[:-1] + b"\x01")
-    return f"-----BEGIN CERTIFICATE-----\n{base64.b64encode(blob).decode()}\n-----END CERTIFICATE-----\n"
+    text = base64.b64encode(blob).decode()
+    return f"-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n"
 
 
 def test_kit_with_a_certificate_of_an_odd_version_is_refused_cleanly():

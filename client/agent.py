@@ -14,6 +14,7 @@ from fondaco.shared.chain.keys import Identity, key_name
 from fondaco.shared.chain.witness import Call, Testimony
 from fondaco.shared.codec import Shapes
 from fondaco.shared.errors import LedgerError, RefusalError
+from fondaco.shared.files import write_durably
 from fondaco.shared.models import Timelines
 from fondaco.shared.models.terms import needs_model, training_ends, trains_locally
 from fondaco.shared.privacy.clipping import ClippedSum
@@ -33,7 +34,6 @@ from fondaco.shared.records import (
     presence,
 )
 from fondaco.shared.secagg.session import Masks
-from fondaco.shared.workspace import write_durably
 
 from .commitments import commit_to, commitment_key, rows_digest
 from .dataset import SiloDataset

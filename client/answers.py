@@ -5,8 +5,8 @@ from contextlib import suppress
 from functools import partial
 
 from fondaco.shared.chain.witness import Call
-from fondaco.shared.codec import Parts
 from fondaco.shared.errors import CodecError, LedgerError, PrivacyError
+from fondaco.shared.parts import Parts
 from fondaco.shared.preflight import reply
 
 from .agent import SiloAgent

@@ -6,7 +6,7 @@ from pathlib import Path
 from flwr.app import Context
 from flwr.clientapp import ClientApp
 
-from fondaco.shared.codec import Parts
+from fondaco.shared.parts import Parts
 
 from .agent import SiloAgent
 from .answers import answer, public_reason

@@ -19,12 +19,14 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from fondaco.shared.errors import ConfigError
-from fondaco.shared.workspace import write_durably
+from fondaco.shared.files import write_durably
 
 from .deployment import COURIER, FOLDER, SOCKET, CourierSettings, read_courier, write_courier
 
 CA, NODE_KEY, SECRET, FLOWER = "ca.pem", "node-key", "superexec.secret", "flwr"
 LAUNCHER = Path("bin") / "flwr-clientapp"
+OTHER_TASKS = ("agentapp", "connector", "model", "serverapp", "simulation")
+"""What else Flower's SuperExec would start if it were asked to, and never may here."""
 SECRET_BYTES = 32
 MAX_SOCKET_PATH = 107
 """Longest path that a Unix socket can have [bytes]."""
@@ -237,6 +239,13 @@ def _write_launcher(folder: Path) -> None:
         f"export {FOLDER}",
         f'exec {" ".join(words)} "$@"',
     ]
+    _write_script(path, lines)
+    refusal = ["#!/bin/sh", "echo 'this courier runs its own ClientApp only' >&2", "exit 1"]
+    for task in OTHER_TASKS:
+        _write_script(path.with_name(f"flwr-{task}"), refusal)
+
+
+def _write_script(path: Path, lines: list[str]) -> None:
     write_durably(path, "".join(f"{line}\n" for line in lines).encode())
     path.chmod(0o700)
 

@@ -3,19 +3,21 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from fondaco.shared.catalogue import load_catalogue
-from fondaco.shared.codec import Parts, Shapes
+from fondaco.shared.codec import MAX_HEADER_BYTES, Shapes
 from fondaco.shared.errors import ConfigError
-from fondaco.shared.workspace import Workspace, write_durably
+from fondaco.shared.files import write_durably
+from fondaco.shared.parts import Parts
+from fondaco.shared.workspace import Workspace
 
 from .agent import SiloAgent
 from .answers import answer
 from .boundary.frames import Limits
 from .dataset_files import load_silo
+from .kit_files import CATALOGUE, find_catalogue, kit_file
+from .loading import check_read_for
 from .owner import FACTS, KEY, Owner
 
 MODEL = "model.fndc"
-CATALOGUE = Path("kit") / "catalogue.json"
 DATASET = "dataset.json"
 
 
@@ -58,7 +60,8 @@ class DeployedAgent:
 
     def limits(self) -> Limits:
         """Return how large a message may be under the plan in force."""
-        return Limits.of_requests(Shapes.of_plan(self.agent.plan))
+        most = Shapes.of_plan(self.agent.plan).most_bytes()
+        return Limits(record=most + MAX_HEADER_BYTES)
 
     def answer(self, action: str, parts: Parts) -> Parts:
         """Return the answer to `action`; the plan's last model is kept for recommending."""
@@ -76,7 +79,7 @@ class DeployedAgent:
     def _stamp(self) -> tuple[int, ...]:
         """Return when the files were last replaced that decide which agent this is."""
         home, owner = self._home, Owner.open(self._home)
-        watched = (home / "plans", owner.rows / DATASET, home / CATALOGUE, home / KEY)
+        watched = (home / "plans", owner.rows / DATASET, kit_file(home, CATALOGUE), home / KEY)
         return tuple(path.stat().st_mtime_ns if path.exists() else 0 for path in watched)
 
 
@@ -97,7 +100,8 @@ def open_owned(home: Path) -> SiloAgent:
     owner.check(plan)
     if not (owner.rows / DATASET).is_file():
         raise ConfigError(f"{owner.rows} holds no rows; read them in with fondaco-client load")
-    catalogue = load_catalogue(home / CATALOGUE, plan.catalogue_digest)
+    check_read_for(owner.rows, plan)
+    catalogue = find_catalogue(owner, plan)
     dataset = load_silo(owner.rows)
     if dataset.silo_id != owner.silo_id:
         raise ConfigError(f"{owner.rows} holds rows of {dataset.silo_id!r}, not {owner.silo_id!r}")

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from fondaco.shared.config import build
 from fondaco.shared.errors import ConfigError
-from fondaco.shared.workspace import write_durably
+from fondaco.shared.files import write_durably
 
 DEPLOYMENT, COURIER = "deployment.json", "courier.json"
 SOCKET = "agent.sock"

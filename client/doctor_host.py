@@ -16,9 +16,9 @@ from pathlib import Path
 from fondaco.shared.address import split_address
 from fondaco.shared.codec import Shapes
 from fondaco.shared.errors import ConfigError
+from fondaco.shared.files import folder_name
 from fondaco.shared.privacy.plan import RunPlan
 from fondaco.shared.tls_check import Contact, contact
-from fondaco.shared.workspace import folder_name
 
 from .courier_folder import NODE_KEY, SECRET, load_node_key
 from .deployment import read_deployment

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fondaco.shared.errors import DataError
-from fondaco.shared.workspace import write_durably
+from fondaco.shared.files import write_durably
 
 from .dataset import Fold, Rows, SiloDataset
 

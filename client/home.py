@@ -10,8 +10,8 @@ from pathlib import Path
 
 from fondaco.shared.chain.keys import Identity
 from fondaco.shared.errors import BudgetError, RefusalError
+from fondaco.shared.files import folder_name, write_durably
 from fondaco.shared.privacy.ledger import Debit
-from fondaco.shared.workspace import folder_name, write_durably
 
 
 @dataclass(frozen=True)

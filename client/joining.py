@@ -20,10 +20,10 @@ from fondaco.shared.audit_log import AuditLog
 from fondaco.shared.catalogue import load_catalogue
 from fondaco.shared.chain.keys import COORDINATOR, PublicKey, key_name
 from fondaco.shared.errors import ConfigError
+from fondaco.shared.files import folder_name, write_durably
 from fondaco.shared.kit import Kit, Registration, fingerprint
 from fondaco.shared.plan_text import to_toml
 from fondaco.shared.privacy.plan import RunPlan
-from fondaco.shared.workspace import folder_name, write_durably
 
 from .courier_folder import (
     Account,

@@ -11,8 +11,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from fondaco.shared.errors import DataError
+from fondaco.shared.files import write_durably
 from fondaco.shared.privacy.ledger import Ledger
-from fondaco.shared.workspace import write_durably
 
 _DULL = ("plan", "witnessed", "event")
 

@@ -28,7 +28,7 @@ from fondaco.shared.privacy.plan import RunPlan
 from fondaco.shared.schema import REQUIRED_INTERACTION_COLUMNS, pick_columns
 from fondaco.shared.vocabulary import Vocabulary
 
-from .dataset import NO_ROWS, Fold, SiloDataset, split_by_time
+from .dataset import NO_ROWS, Fold, SiloDataset
 from .dataset_files import whole_folder, write_silo
 from .erasure import Erasures
 from .intake import Intake, Terms
@@ -38,6 +38,7 @@ from .source_memory import SourceShape
 from .sources import BATCH_ROWS, open_source
 from .sources.config import SourceFile, read_source_file
 from .sources.table import Source
+from .splits import split_by_time
 
 SOURCE_FILE = "source.toml"
 READ_FOR = "read-for.json"
@@ -144,17 +145,8 @@ def load(
         )
         intake = Intake(terms, quarantine)
         _read(source, intake, tell)
-    user_ids, rows = intake.rows()
+    everything = _everything(owner.silo_id, intake, len(catalogue), terms)
     erasures = Erasures(owner.home.erased, owner.home.secret(owner.identity))
-    everything = SiloDataset(
-        silo_id=owner.silo_id,
-        user_ids=user_ids,
-        n_items=len(catalogue),
-        train=rows,
-        valid=_nobody(),
-        test=_nobody(),
-        assortment=terms.sold,
-    )
     with owner.home.alone():
         put_aside = quarantine.save(owner.folder / QUARANTINE, erasures)
         _judge(intake, quarantine, settings, put_aside)
@@ -170,8 +162,22 @@ def load(
         quarantined=quarantine.count,
         unknown_items=intake.unknown,
         outside=intake.outside,
-        erased=len(rows) - len(kept.train),
+        erased=len(everything.train) - len(kept.train),
         quarantine=str(put_aside or ""),
+    )
+
+
+def _everything(silo_id: str, intake: Intake, n_items: int, terms: Terms) -> SiloDataset:
+    """Return all rows that were taken in, not divided yet."""
+    user_ids, rows = intake.rows()
+    return SiloDataset(
+        silo_id=silo_id,
+        user_ids=user_ids,
+        n_items=n_items,
+        train=rows,
+        valid=_nobody(),
+        test=_nobody(),
+        assortment=terms.sold,
     )
 
 

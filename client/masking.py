@@ -18,6 +18,7 @@ from typing import Any
 
 from fondaco.shared.chain.keys import Identity
 from fondaco.shared.errors import NEW_ATTEMPT, CodecError, RefusalError
+from fondaco.shared.files import write_durably
 from fondaco.shared.privacy.ledger import Ledger
 from fondaco.shared.privacy.plan import MASKED, RunPlan
 from fondaco.shared.privacy.release import PrivateUpdate
@@ -36,7 +37,6 @@ from fondaco.shared.secagg.messages import (
     read_roster,
 )
 from fondaco.shared.secagg.session import Masks, Session, begin, confirm, deliver, share, unmask
-from fondaco.shared.workspace import write_durably
 
 Key = tuple[str, int, int]
 """(kind, round_num, attempt)."""

@@ -9,11 +9,12 @@ from pathlib import Path
 from fondaco.shared.chain.keys import Identity, PublicKey, key_name
 from fondaco.shared.chain.store import Chain, is_begun
 from fondaco.shared.errors import ConfigError, LedgerError, RefusalError
+from fondaco.shared.files import write_durably
 from fondaco.shared.plan_text import to_toml
 from fondaco.shared.privacy.ledger import Ledger
 from fondaco.shared.privacy.plan import RunPlan
 from fondaco.shared.provenance import code_digest
-from fondaco.shared.workspace import Workspace, write_durably
+from fondaco.shared.workspace import Workspace
 
 from .home import SiloHome
 

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from fondaco.shared.workspace import write_whole
+from fondaco.shared.files import write_whole
 
 FILE = "pulse.json"
 PHASES = 200

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from fondaco.shared.workspace import write_durably
+from fondaco.shared.files import write_durably
 
 from .erasure import Erasures
 from .sources.table import RawTable

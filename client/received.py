@@ -12,10 +12,10 @@ from fondaco.shared import codec
 from fondaco.shared.catalogue import Catalogue
 from fondaco.shared.codec import Shapes
 from fondaco.shared.errors import RefusalError
+from fondaco.shared.files import write_durably
 from fondaco.shared.models import PublicFacts
 from fondaco.shared.privacy.plan import RunPlan
 from fondaco.shared.records import GlobalModel
-from fondaco.shared.workspace import write_durably
 
 
 class ReceivedModels:

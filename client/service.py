@@ -11,21 +11,28 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
+from rich.markup import escape
+
 from fondaco.shared import logs
-from fondaco.shared.codec import Parts
+from fondaco.shared.console import err_console
 from fondaco.shared.errors import ConfigError
-from fondaco.shared.supervisor import FLOWER_ENV, Program, Supervisor
+from fondaco.shared.parts import Parts
+from fondaco.shared.supervisor import FLOWER_ENV, Event, Program, Supervisor
+from fondaco.shared.tls_check import check_tls
 
 from .answers import public_reason
 from .boundary.confinement import confine, has_network
 from .boundary.desk import PASSED, Desk, listen, passed_socket
 from .boundary.frames import ACTIONS
+from .courier_folder import CA, load_node_key
 from .deployed import DeployedAgent
 from .deployment import FOLDER, CourierSettings, read_courier, read_deployment
 from .pulse import Pulse
+from .reach import ask_registration
 
 AGENT, SUPERNODE, SUPEREXEC = "agent", "supernode", "superexec"
 SUPEREXEC_POLL_S = "0.2"
@@ -51,7 +58,6 @@ def serve_agent(home: Path, path: Path) -> None:
     listening = passed_socket() or listen(path)
     shared = "shared" if has_network() else "none"
     confine()
-    pulse = Pulse(home)
     logs.event(
         "agent.started",
         silo_id=deployed.silo_id,
@@ -59,6 +65,23 @@ def serve_agent(home: Path, path: Path) -> None:
         network=shared,
     )
     signal.signal(signal.SIGTERM, _stop)
+    desk = Desk(
+        listening,
+        _noted(deployed, Pulse(home)),
+        reason=public_reason,
+        actions=ACTIONS,
+        limits=deployed.limits,
+        uids={os.geteuid(), path.parent.stat().st_uid},
+        refused=lambda why: logs.event("agent.turned_away", why=why),
+    )
+    try:
+        desk.serve()
+    finally:
+        logs.event("agent.stopped")
+
+
+def _noted(deployed: DeployedAgent, pulse: Pulse) -> Callable[[str, Parts], Parts]:
+    """Return what answers, and notes of every answer how long it took and how large it was."""
 
     def answer(action: str, parts: Parts) -> Parts:
         start = time.monotonic()
@@ -78,19 +101,7 @@ def serve_agent(home: Path, path: Path) -> None:
         pulse.beat(action, *sizes)
         return said
 
-    desk = Desk(
-        listening,
-        answer,
-        reason=public_reason,
-        actions=ACTIONS,
-        limits=deployed.limits,
-        uids={os.geteuid(), path.parent.stat().st_uid},
-        refused=lambda why: logs.event("agent.turned_away", why=why),
-    )
-    try:
-        desk.serve()
-    finally:
-        logs.event("agent.stopped")
+    return answer
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
@@ -115,7 +126,8 @@ def run(home: Path) -> None:
     users = _user_of(home), _user_of(courier)
     listening = listen(path, users[1])
     agent = agent_program(home, path, listening, users[0])
-    supervisor = Supervisor([agent, *courier_programs(courier, settings, users[1])], _tell)
+    programs = [agent, *courier_programs(courier, settings, users[1])]
+    supervisor = Supervisor(programs, _teller(courier, settings))
     logs.event("courier.started", silo_id=settings.silo_id, superlink=settings.superlink)
     try:
         supervisor.run()
@@ -133,7 +145,8 @@ def serve_courier(folder: Path) -> None:
     logs.install("fondaco-courier")
     settings = read_courier(folder)
     logs.event("courier.started", silo_id=settings.silo_id, superlink=settings.superlink)
-    Supervisor(courier_programs(folder, settings, None), _tell).run()
+    programs = courier_programs(folder, settings, None)
+    Supervisor(programs, _teller(folder, settings)).run()
     logs.event("courier.stopped")
 
 
@@ -226,7 +239,39 @@ def _user_of(folder: Path) -> int | None:
     return owner
 
 
-def _tell(what: str, name: str, number: int) -> None:
-    if what == "ended":
-        code = {"exit_code": number} if number >= 0 else {"signal": -number}
-        logs.event("courier.ended", program=name, **code)
+def _teller(courier: Path, settings: CourierSettings) -> Event:
+    """Return what says which program ended, and why no coordinator is reached.
+
+    Flower's own words for that name a code; ours say what to do. They hold addresses alone.
+    """
+
+    def tell(what: str, name: str, number: int) -> None:
+        if what == "ended":
+            code = {"exit_code": number} if number >= 0 else {"signal": -number}
+            logs.event("courier.ended", program=name, **code)
+        if name == SUPERNODE and what in ("started", "ended"):
+            try:
+                _check_reach(courier, settings.superlink)
+            except ConfigError as error:
+                err_console.print(escape(str(error)), highlight=False, soft_wrap=True)
+
+    return tell
+
+
+def _check_reach(courier: Path, superlink: str) -> None:
+    """Ask the coordinator whether it is the right one and knows this silo's node.
+
+    Raises:
+        ConfigError: in words that say what to do.
+    """
+    ca = (courier / CA).read_text(encoding="utf-8")
+    check_tls(superlink, ca)
+    said = ask_registration(superlink, ca, load_node_key(courier))
+    if said == "unknown":
+        raise ConfigError(
+            f"the coordinator at {superlink} does not know this silo's node key; hand it the "
+            "registration file again (fondaco-client keys --registration), for its operator to "
+            "run fondaco-server register"
+        )
+    if said == "refused":
+        raise ConfigError(f"{superlink} refused this node's signature: set this machine's clock")

@@ -13,7 +13,7 @@ from typing import Any
 
 from fondaco.shared.chain.canonical import canonical_json
 from fondaco.shared.errors import DataError
-from fondaco.shared.workspace import write_durably
+from fondaco.shared.files import write_durably
 
 from .sources.config import SourceFile
 from .sources.table import Source

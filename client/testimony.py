@@ -10,9 +10,9 @@ from fondaco.shared.chain.notes import cosign
 from fondaco.shared.chain.store import MAX_LINE, Record
 from fondaco.shared.chain.witness import Call, Offer, Testimony, check_offer, known_heads
 from fondaco.shared.errors import LedgerError
+from fondaco.shared.files import folder_name
 from fondaco.shared.privacy.ledger import Ledger
 from fondaco.shared.privacy.plan import RunPlan
-from fondaco.shared.workspace import folder_name
 
 
 def cosign_offers(

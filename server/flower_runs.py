@@ -4,9 +4,6 @@ The SuperLink gives a run up once its ServerApp is silent for a minute. The chec
 so the next submission goes on where the last one stopped, and nothing is released twice.
 """
 
-import json
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,6 +14,7 @@ from fondaco.shared.errors import ConfigError, RoundError
 
 from .deployed import PreparedRun
 from .home import CONNECTION, ServerHome
+from .nodes import flwr
 from .status import Status, read_status
 
 POLL_S = 1.0
@@ -109,23 +107,13 @@ def _flwr(home: ServerHome, *arguments: str) -> Mapping[str, Any]:
     Raises:
         ConfigError: it failed.
     """
-    flwr = Path(sys.executable).with_name("flwr")
     try:
-        done = subprocess.run(  # noqa: S603  (Flower's program, our own words)
-            [str(flwr), *arguments, "--format", "json"],
-            cwd=home.folder,
-            env=home.environment(),
-            capture_output=True,
-            text=True,
-            timeout=FLWR_S,
-            check=False,
-        )
-        said = json.loads(done.stdout)
-    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
-        raise ConfigError(_unreachable(home)) from error
-    if not isinstance(said, dict) or not said.get("success"):
-        why = said.get("error-message", "") if isinstance(said, dict) else ""
-        raise ConfigError(f"{_unreachable(home)} ({str(why).strip()[:200]})")
+        said = flwr(home, *arguments)
+    except ConfigError as error:
+        raise ConfigError(f"{_unreachable(home)} ({error})") from None
+    if not said.get("success"):
+        why = str(said.get("error-message", "")).strip()
+        raise ConfigError(f"{_unreachable(home)} ({why[:200]})")
     return said
 
 

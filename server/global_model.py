@@ -15,12 +15,12 @@ from fondaco.shared.catalogue import Catalogue
 from fondaco.shared.codec import Shapes
 from fondaco.shared.errors import CodecError, ConfigError, ModelError
 from fondaco.shared.features import item_features
+from fondaco.shared.files import write_whole
 from fondaco.shared.models import gram
 from fondaco.shared.models.popularity import denoise_popularity
 from fondaco.shared.models.terms import BUCKET_EDGES, PlannedModels
 from fondaco.shared.privacy.plan import RunPlan
 from fondaco.shared.records import GlobalModel
-from fondaco.shared.workspace import write_whole
 
 from .checkpoint import RoundResult
 from .fusion import reference_alone

@@ -16,8 +16,8 @@ from fondaco.shared.audit_log import AuditLog
 from fondaco.shared.chain.keys import COORDINATOR, Identity
 from fondaco.shared.config import build, read_toml
 from fondaco.shared.errors import ConfigError
+from fondaco.shared.files import folder_name, write_durably
 from fondaco.shared.supervisor import FLOWER_ENV
-from fondaco.shared.workspace import folder_name, write_durably
 
 from .proxy import nginx_example
 from .tls import TlsFiles, private_file

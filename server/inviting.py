@@ -8,9 +8,9 @@ from pathlib import Path
 
 from fondaco.shared.catalogue import Catalogue, save_catalogue
 from fondaco.shared.errors import ConfigError
+from fondaco.shared.files import write_durably
 from fondaco.shared.kit import Kit
 from fondaco.shared.privacy.plan import RunPlan
-from fondaco.shared.workspace import write_durably
 
 from .home import ServerHome
 from .nodes import registrations

@@ -15,10 +15,10 @@ from safetensors.numpy import save as save_tensors
 
 from fondaco.shared import codec
 from fondaco.shared.errors import CodecError, RoundError
+from fondaco.shared.files import write_durably
 from fondaco.shared.records import RoundRequest
 from fondaco.shared.secagg.checks import LIFETIME_S
 from fondaco.shared.secagg.messages import Message, Task
-from fondaco.shared.workspace import write_durably
 
 from .rounds import sha256
 

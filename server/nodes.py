@@ -16,8 +16,8 @@ from typing import Any
 
 from fondaco.shared.chain.keys import PublicKey
 from fondaco.shared.errors import ConfigError
+from fondaco.shared.files import write_durably
 from fondaco.shared.kit import MAX_REGISTRATION, Registration
-from fondaco.shared.workspace import write_durably
 
 from .home import CONNECTION, ServerHome
 

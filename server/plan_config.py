@@ -176,8 +176,13 @@ class PlanFile(ModelTables):
         """Return what a deployed plan of these silos is made from.
 
         Raises:
-            ConfigError: a knob is out of range.
+            ConfigError: a knob is out of range, or several models have no rows to be weighed by.
         """
+        if len(self.models) > 1 and not self.public.valid_from:
+            raise ConfigError(
+                "several models are weighed by rows that silos hold back: set public.valid_from "
+                "and public.test_from, or name one model"
+            )
         return PlanConfig(
             terms=self.terms(),
             privacy=self.privacy,

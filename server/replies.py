@@ -8,6 +8,7 @@ from flwr.app import Message
 from fondaco.shared import codec
 from fondaco.shared.codec import Shapes
 from fondaco.shared.errors import CodecError, LedgerError
+from fondaco.shared.parts import from_message
 from fondaco.shared.records import MaskedUpdate, PrivateUpdate, RoundRequest
 
 from .watch import Watch
@@ -40,7 +41,7 @@ class Replies:
         if reply is None or why:
             return why
         try:
-            return codec.decode(codec.from_message(reply.content).record, record_type, self._shapes)
+            return codec.decode(from_message(reply.content).record, record_type, self._shapes)
         except CodecError as error:
             return f"CodecError: {error}"
 
@@ -62,7 +63,7 @@ class Replies:
         why = self._missing(reply, silo_id)
         if reply is None or why:
             raise CodecError(why)
-        return codec.from_message(reply.content).masking
+        return from_message(reply.content).masking
 
     def hear(self, silo_id: str, reply: Message | None) -> str:
         """Take in what a silo said of its ledger; return why it cannot be right, or ""."""
@@ -93,7 +94,7 @@ class Replies:
         why = self.hear(silo_id, reply)
         if why or reply is None:
             return why
-        shown = self._book.shows_release(silo_id, codec.from_message(reply.content).record)
+        shown = self._book.shows_release(silo_id, from_message(reply.content).record)
         return "" if shown else "its ledger does not show this release"
 
 
@@ -103,13 +104,13 @@ def about_ledgers(reply: Message | None) -> bytes:
     Raises:
         CodecError: the reply is none of ours.
     """
-    return codec.from_message(reply.content).ledger if reply is not None else b""
+    return from_message(reply.content).ledger if reply is not None else b""
 
 
 def size_of(reply: Message) -> int:
     """Return how many bytes of ours a reply holds; 0 where it is none of ours."""
     with suppress(CodecError):
-        return sum(map(len, codec.from_message(reply.content)))
+        return sum(map(len, from_message(reply.content)))
     return 0
 
 

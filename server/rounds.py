@@ -19,6 +19,7 @@ from fondaco.shared import codec
 from fondaco.shared.chain.keys import PublicKey
 from fondaco.shared.codec import Shapes
 from fondaco.shared.errors import CodecError, RoundError
+from fondaco.shared.parts import to_message
 from fondaco.shared.preflight import check, question
 from fondaco.shared.privacy.events import PrivacyEvent
 from fondaco.shared.privacy.plan import RunPlan
@@ -332,7 +333,7 @@ class Coordinator:
             call = calls.get(nodes[node]) or self._book.call(nodes[node])
             parts = blob, call, masking.get(nodes[node], b"")
             self._count(nodes[node], received=sum(map(len, parts)))
-            content = codec.to_message(*parts)
+            content = to_message(*parts)
             return Message(content, dst_node_id=node, message_type=message_type, group_id=stage)
 
         deadline_s = self._deadline_s if within_s is None else min(within_s, self._deadline_s)

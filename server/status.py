@@ -14,8 +14,8 @@ from typing import Literal
 
 from fondaco.shared.config import build
 from fondaco.shared.errors import ConfigError
+from fondaco.shared.files import write_whole
 from fondaco.shared.privacy.plan import RunPlan
-from fondaco.shared.workspace import write_whole
 
 from .checkpoint import RoundResult
 from .watch import Watch

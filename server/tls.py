@@ -21,7 +21,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from fondaco.shared.address import is_ip
 from fondaco.shared.errors import ConfigError
-from fondaco.shared.workspace import write_durably
+from fondaco.shared.files import write_durably
 
 CA_DAYS, SERVER_DAYS, RENEW_DAYS = 3650, 90, 30
 LOCAL = ("localhost", "127.0.0.1", "::1")

@@ -23,8 +23,8 @@ from fondaco.shared.chain.notes import (
 from fondaco.shared.chain.store import NOTHING, Record, check_links
 from fondaco.shared.chain.witness import Call, Offer, Testimony
 from fondaco.shared.errors import LedgerError
+from fondaco.shared.files import folder_name, write_durably
 from fondaco.shared.privacy.plan import RunPlan
-from fondaco.shared.workspace import folder_name, write_durably
 
 HEADS = "heads.notes"
 

@@ -1,4 +1,4 @@
-"""Records <-> bytes <-> Flower's RecordDict: the only encoder of what crosses the wire.
+"""Records <-> bytes: the only encoder of what crosses the wire.
 
 A record is `FNDC`, the header's length, a JSON header and raw little-endian arrays. Names,
 dtypes, shapes and lengths are checked against what the receiver expects *before* an array is
@@ -10,10 +10,9 @@ import math
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, NamedTuple, TypeVar, get_args
+from typing import Any, TypeVar, get_args
 
 import numpy as np
-from flwr.app import ConfigRecord, RecordDict
 from numpy.typing import NDArray
 
 from .errors import CodecError
@@ -30,7 +29,6 @@ MAX_FEW = 64
 MAX_TEXT = 1024
 MAX_INT = 2**53
 _PREFIX = struct.Struct("<4sI")
-_FLOWER_KEY = "fondaco"
 
 Record = RoundRequest | SiloStatus | PrivateUpdate | MaskedUpdate | GlobalModel
 R = TypeVar("R", RoundRequest, SiloStatus, PrivateUpdate, MaskedUpdate, GlobalModel)
@@ -187,49 +185,6 @@ def decode(blob: bytes, record_type: type[R], shapes: Shapes) -> R:
     arrays = _read_arrays(blob, offset, header["arrays"], specs, shapes.n_items)
     parts: dict[str, Any] = {**scalars, **arrays}
     return record_type(**parts)
-
-
-def to_message(blob: bytes, ledger: bytes = b"", masking: bytes = b"") -> RecordDict:
-    """Return encoded bytes as the content of a Flower message.
-
-    Args:
-        blob: an encoded record.
-        ledger: an encoded `Call` or `Testimony` that goes along with it.
-        masking: an encoded message of a masked sum.
-    """
-    record = ConfigRecord({"record": blob, "ledger": ledger, "masking": masking})
-    return RecordDict({_FLOWER_KEY: record})
-
-
-class Parts(NamedTuple):
-    """What a Flower message holds, each empty where nothing is to be said.
-
-    Attributes:
-        record: an encoded record.
-        ledger: an encoded `Call` or `Testimony`.
-        masking: an encoded message of a masked sum.
-    """
-
-    record: bytes = b""
-    ledger: bytes = b""
-    masking: bytes = b""
-
-
-def from_message(content: RecordDict) -> Parts:
-    """Return what is in a Flower message.
-
-    Raises:
-        CodecError: the message holds anything else.
-    """
-    records = dict(content)
-    record = records.get(_FLOWER_KEY)
-    if set(records) != {_FLOWER_KEY} or not isinstance(record, ConfigRecord):
-        raise CodecError(f"message holds {sorted(records)}, expected only {_FLOWER_KEY!r}")
-    parts = [record.get(name) for name in Parts._fields]
-    blobs = [part for part in parts if isinstance(part, bytes)]
-    if not len(record) == len(Parts._fields) == len(blobs):
-        raise CodecError(f"message must hold fields of bytes, exactly {', '.join(Parts._fields)}")
-    return Parts(*blobs)
 
 
 def _read_header(blob: bytes) -> tuple[dict[str, Any], int]:

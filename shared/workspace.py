@@ -1,13 +1,12 @@
 """Where a simulation keeps what both ends read: plan, catalogue, silos, seed."""
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
 
 from .catalogue import Catalogue, load_catalogue, save_catalogue
 from .errors import ConfigError
+from .files import folder_name, write_whole
 from .privacy.plan import RunPlan
 
 SCHEMA = 1
@@ -102,35 +101,6 @@ class Workspace:
         if not path.is_file():
             raise ConfigError(f"{path} does not exist; prepare it with fondaco-simulate prepare")
         return path.read_text(encoding="utf-8")
-
-
-def folder_name(silo_id: str) -> str:
-    """Return a file name that no other silo has, never hidden and never another folder."""
-    name = quote(silo_id, safe=" ")
-    return name if name[:1] != "." else f"%2E{name[1:]}"
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write `text` so that whoever is killed leaves the old file or the new one."""
-    partial = path.with_suffix(".part")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
-
-
-def write_durably(path: Path, blob: bytes) -> None:
-    """Write a file for its owner's eyes that is there, whole, once this returns."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".part")
-    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(blob)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _facts(path: Path) -> object:

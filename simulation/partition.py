@@ -9,15 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fondaco.client.dataset import (
-    Rows,
-    SiloDataset,
-    draw_hidden,
-    hold_out_customers,
-    index_interactions,
-    split_by_time,
-    split_last_k,
-)
+from fondaco.client.dataset import Rows, SiloDataset, index_interactions
+from fondaco.client.splits import draw_hidden, hold_out_customers, split_by_time, split_last_k
 from fondaco.shared.errors import ConfigError
 
 from .marketplace import Marketplace

@@ -22,9 +22,10 @@ from fondaco.server.global_model import Artefact, load_global_model
 from fondaco.shared import codec
 from fondaco.shared.chain.keys import COORDINATOR, Identity
 from fondaco.shared.errors import ConfigError, RoundError
+from fondaco.shared.files import write_whole
 from fondaco.shared.models.published import GlobalParts
 from fondaco.shared.privacy.plan import RunPlan
-from fondaco.shared.workspace import Workspace, write_whole
+from fondaco.shared.workspace import Workspace
 
 from .datasets import load
 from .evaluation import check_evaluation, measure

@@ -7,9 +7,8 @@ from pathlib import Path
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-from fondaco.shared import codec
-from fondaco.shared.codec import Parts
 from fondaco.shared.errors import CodecError
+from fondaco.shared.parts import Parts, from_message, to_message
 
 from .frames import ACTIONS
 from .link import AgentAwayError, AgentError, ask
@@ -50,7 +49,7 @@ def courier_app(socket: Path) -> ClientApp:
 
 
 def _asked(ask_agent: Ask, action: str, message: Message, context: Context) -> Parts:
-    return ask_agent(context, action, codec.from_message(message.content))
+    return ask_agent(context, action, from_message(message.content))
 
 
 def _handler(
@@ -62,7 +61,7 @@ def _handler(
         except Exception as error:
             # Flower sends exception texts to the server: say only what is public.
             raise SiloError(reason(error)) from None
-        return Message(codec.to_message(*said), reply_to=message)
+        return Message(to_message(*said), reply_to=message)
 
     return handle
 

@@ -7,8 +7,8 @@ import struct
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from fondaco.shared.codec import Parts
 from fondaco.shared.errors import CodecError, ConfigError
+from fondaco.shared.parts import Parts
 
 from .frames import ERROR, MAX_REASON, OK, Limits, receive_frame, send_frame
 

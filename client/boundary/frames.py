@@ -11,9 +11,8 @@ import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from fondaco.shared.chain.witness import MAX_BYTES as MAX_LEDGER
-from fondaco.shared.codec import MAX_HEADER_BYTES, Parts, Shapes
 from fondaco.shared.errors import CodecError
+from fondaco.shared.parts import Parts
 
 ACTIONS: Mapping[str, str] = {
     "status": "query",
@@ -29,7 +28,7 @@ ACTIONS: Mapping[str, str] = {
 """What a coordinator may ask of a silo -> the kind of Flower message that asks it."""
 MAGIC = b"FND1"
 MAX_WORD = 32
-MAX_MASKING = 1 << 26
+MAX_LEDGER, MAX_MASKING = 1 << 26, 1 << 26
 MAX_REASON = 4096
 CHUNK = 1 << 20
 OK, ERROR = "ok", "error"
@@ -43,11 +42,6 @@ class Limits:
     record: int
     ledger: int = MAX_LEDGER
     masking: int = MAX_MASKING
-
-    @classmethod
-    def of_requests(cls, shapes: Shapes) -> "Limits":
-        """Return what a plan lets a coordinator send."""
-        return cls(record=shapes.most_bytes() + MAX_HEADER_BYTES)
 
 
 REASON = Limits(record=MAX_REASON, ledger=0, masking=0)

@@ -5,8 +5,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from fondaco.shared.codec import Parts
 from fondaco.shared.errors import CodecError, FondacoError
+from fondaco.shared.parts import Parts
 
 from .frames import ERROR, OK, Limits, receive_frame, send_frame
 

@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from fondaco.client.dataset import NO_ROWS, Fold, Rows, SiloDataset, split_last_k
+from fondaco.client.dataset import NO_ROWS, Fold, Rows, SiloDataset
 from fondaco.client.serving import fit_recommender
+from fondaco.client.splits import split_last_k
 from fondaco.shared.models import Timelines
 from fondaco.shared.models.base import Array32
 from fondaco.shared.models.published import GlobalParts

@@ -18,9 +18,9 @@ from fondaco.client.agent import SiloAgent
 from fondaco.client.home import SiloHome
 from fondaco.server.app import Job, Outcome, run_job
 from fondaco.server.global_model import model_digest
-from fondaco.shared import codec
 from fondaco.shared.chain.keys import COORDINATOR, Identity
 from fondaco.shared.errors import RoundError
+from fondaco.shared.parts import to_message
 from fondaco.shared.workspace import Workspace
 
 from ..grid import InProcessGrid
@@ -58,7 +58,7 @@ def time_echoes(grid: Grid, n_silos: int, rounds: int) -> list[float]:
     Raises:
         RoundError: a node did not answer.
     """
-    content = codec.to_message(bytes(MESSAGE_BYTES))
+    content = to_message(bytes(MESSAGE_BYTES))
     nodes = _wait_for_nodes(grid, n_silos)
     times = []
     for _ in range(rounds):

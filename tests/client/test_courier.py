@@ -11,10 +11,10 @@ from fondaco.client.dataset import Fold, Rows, SiloDataset
 from fondaco.client.home import SiloHome
 from fondaco.server.rounds import Coordinator
 from fondaco.server.witness import WitnessBook
-from fondaco.shared import codec
 from fondaco.shared.chain.keys import COORDINATOR, Identity
 from fondaco.shared.codec import Shapes
 from fondaco.shared.errors import DataError
+from fondaco.shared.parts import from_message, to_message
 from fondaco.simulation.grid import InProcessGrid
 
 NONE = np.empty(0, dtype=np.int64)
@@ -54,7 +54,7 @@ def _broken_grid(error):
 
 
 def _ask(grid, message_type, blob=b""):
-    message = grid.create_message(codec.to_message(blob), message_type, 1000, "g")
+    message = grid.create_message(to_message(blob), message_type, 1000, "g")
     (reply,) = grid.send_and_receive([message])
     return reply
 
@@ -94,7 +94,7 @@ def test_courier_carries_the_reason_of_a_refusal(grid):
 
 
 def test_nothing_on_the_wire_or_in_the_ledger_names_a_customer(grid, plan, tmp_path):
-    blobs = [codec.from_message(_ask(grid, "query.status").content)[0]]
+    blobs = [from_message(_ask(grid, "query.status").content)[0]]
     coordinator = _coordinator(grid, plan)
     coordinator.collect(coordinator.roll_call(), plan.releases[0])
     files = [path for path in tmp_path.rglob("*") if path.is_file()]

@@ -4,17 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fondaco.client.dataset import (
-    Rows,
-    draw_hidden,
-    hold_out_customers,
-    index_interactions,
-    index_items,
-    sorted_ids,
-    split_by_time,
-    split_last_k,
-)
+from fondaco.client.dataset import Rows, index_interactions, index_items, sorted_ids
 from fondaco.client.dataset_files import load_silo, save_silo
+from fondaco.client.splits import draw_hidden, hold_out_customers, split_by_time, split_last_k
 from fondaco.shared.errors import ConfigError, DataError
 from fondaco.shared.vocabulary import Vocabulary
 

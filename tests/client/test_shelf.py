@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fondaco.client.dataset import Rows, split_last_k
+from fondaco.client.dataset import Rows
 from fondaco.client.serving import PARTS, fit_recommender
 from fondaco.client.serving.shelf import Shelf
 from fondaco.client.serving.tuning import Judge
 from fondaco.client.serving.unsold import UNSOLD_GRID, reorder, unsold_weight
+from fondaco.client.splits import split_last_k
 from fondaco.shared.catalogue import Catalogue
 from fondaco.shared.config import FusionConfig
 from fondaco.shared.vocabulary import Vocabulary

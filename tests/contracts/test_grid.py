@@ -6,7 +6,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import ServerApp
 from flwr.supercore.task_identity import TaskIdentity
 
-from fondaco.shared import codec
+from fondaco.shared.parts import from_message, to_message
 from fondaco.simulation.grid import InProcessGrid, run_server_app
 
 
@@ -17,8 +17,8 @@ def _echo_app(seen=None):
     def train(message: Message, context: Context) -> Message:
         if seen is not None:
             seen.append(context.node_config["partition-id"])
-        blob = codec.from_message(message.content).record
-        return Message(codec.to_message(blob[::-1]), reply_to=message)
+        blob = from_message(message.content).record
+        return Message(to_message(blob[::-1]), reply_to=message)
 
     @app.query("status")
     def fail(message: Message, context: Context) -> Message:
@@ -28,7 +28,7 @@ def _echo_app(seen=None):
 
 
 def _messages(grid, n, message_type="train.release", blob=b"\x00\xffabc"):
-    content = codec.to_message(blob)
+    content = to_message(blob)
     return [grid.create_message(content, message_type, node, "g") for node in grid.get_node_ids()][
         :n
     ]
@@ -41,7 +41,7 @@ def grid(request):
 
 def test_grid_answers_every_message_with_the_apps_bytes(grid):
     replies = list(grid.send_and_receive(_messages(grid, 3)))
-    assert [codec.from_message(reply.content)[0] for reply in replies] == [b"cba\xff\x00"] * 3
+    assert [from_message(reply.content)[0] for reply in replies] == [b"cba\xff\x00"] * 3
 
 
 def test_serialised_grid_gives_the_same_bytes_as_one_by_reference():
@@ -50,7 +50,7 @@ def test_serialised_grid_gives_the_same_bytes_as_one_by_reference():
     for serialise in (False, True):
         grid = InProcessGrid(_echo_app(), 2, serialise=serialise)
         replies = grid.send_and_receive(_messages(grid, 2, blob=blob))
-        answers.append([codec.from_message(reply.content) for reply in replies])
+        answers.append([from_message(reply.content) for reply in replies])
     assert answers[0] == answers[1]
 
 

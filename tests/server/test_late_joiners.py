@@ -17,8 +17,9 @@ from fondaco.server.watch import Watch
 from fondaco.server.witness import WitnessBook
 from fondaco.shared import codec
 from fondaco.shared.chain.keys import COORDINATOR, Identity
-from fondaco.shared.codec import Parts, Shapes
+from fondaco.shared.codec import Shapes
 from fondaco.shared.errors import CodecError, RefusalError, RoundError
+from fondaco.shared.parts import Parts
 from fondaco.shared.preflight import NONCE, check, question, reply
 from fondaco.shared.records import GlobalModel
 from fondaco.simulation.grid import InProcessGrid

@@ -16,6 +16,7 @@ from fondaco.shared.codec import Shapes
 from fondaco.shared.errors import RoundError
 from fondaco.shared.models import MODELS, Sizes
 from fondaco.shared.models.autoencoder import AutoencoderTerms
+from fondaco.shared.parts import from_message, to_message
 from fondaco.shared.records import GlobalModel, PrivateUpdate, RoundRequest, SiloStatus
 from fondaco.simulation.grid import InProcessGrid
 
@@ -51,9 +52,9 @@ class _Silo:
         )
 
     def answer(self, message, make):
-        blob = codec.from_message(message.content)[0]
+        blob = from_message(message.content)[0]
         self.asked.append(blob)
-        return Message(codec.to_message(codec.encode(make(blob))), reply_to=message)
+        return Message(to_message(codec.encode(make(blob))), reply_to=message)
 
 
 class _LateGrid(InProcessGrid):
@@ -200,7 +201,7 @@ def test_silo_that_raises_is_named_with_its_public_reason(coordinator, silos, pl
 
 
 def test_silo_that_sends_garbage_is_named_and_dropped(coordinator, silos):
-    silos[3].answer = lambda message, make: Message(codec.to_message(b"?"), reply_to=message)
+    silos[3].answer = lambda message, make: Message(to_message(b"?"), reply_to=message)
     cohort = coordinator.roll_call()
     assert "CodecError" in cohort.dropped[0].reason
 

@@ -3,13 +3,13 @@
 import pytest
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 
-from fondaco.shared import codec
 from fondaco.shared.errors import CodecError
+from fondaco.shared.parts import from_message, to_message
 
 
 def test_message_carries_the_bytes_and_nothing_else():
-    content = codec.to_message(b"blob", b"about ledgers", b"about masks")
-    assert codec.from_message(content) == (b"blob", b"about ledgers", b"about masks")
+    content = to_message(b"blob", b"about ledgers", b"about masks")
+    assert from_message(content) == (b"blob", b"about ledgers", b"about masks")
     assert [list(record) for record in content.values()] == [["record", "ledger", "masking"]]
 
 
@@ -35,4 +35,4 @@ def test_message_carries_the_bytes_and_nothing_else():
 )
 def test_message_with_anything_else_is_refused(content):
     with pytest.raises(CodecError):
-        codec.from_message(content)
+        from_message(content)

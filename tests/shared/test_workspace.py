@@ -4,8 +4,9 @@ import pytest
 from fondaco.shared import workspace as workspace_module
 from fondaco.shared.catalogue import Catalogue
 from fondaco.shared.errors import ConfigError
+from fondaco.shared.files import folder_name
 from fondaco.shared.vocabulary import Vocabulary
-from fondaco.shared.workspace import Workspace, folder_name
+from fondaco.shared.workspace import Workspace
 
 FILES = ["catalogue.json", "plan.json", "run.json"]
 

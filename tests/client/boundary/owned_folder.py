@@ -10,15 +10,15 @@ from dataclasses import replace
 import numpy as np
 
 from fondaco.client.dataset import Fold, Rows, SiloDataset
-from fondaco.client.dataset_files import save_silo
 from fondaco.client.limits import new_policy
+from fondaco.client.loading import ReadFor, save_snapshot
 from fondaco.client.owner import Owner
 from fondaco.shared import codec
 from fondaco.shared.catalogue import save_catalogue
 from fondaco.shared.chain.keys import COORDINATOR, Identity, PublicKey
 from fondaco.shared.chain.notes import cosign
 from fondaco.shared.chain.witness import Call
-from fondaco.shared.codec import Parts
+from fondaco.shared.parts import Parts
 from fondaco.shared.records import RoundRequest
 
 CANARY = "canary-customer-4711"
@@ -70,7 +70,7 @@ class OwnedFolder:
         save_catalogue(self.catalogue, self.home / "kit" / "catalogue.json")
 
     def write_rows(self, **changes):
-        save_silo(dataset(**changes), self.owner.rows)
+        save_snapshot(dataset(**changes), self.owner.rows, ReadFor.of_plan(self.plan))
 
     def request(self, kind="popularity", **changes):
         """Return what an honest coordinator, with honest witnesses, asks."""

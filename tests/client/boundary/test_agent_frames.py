@@ -20,8 +20,8 @@ from fondaco.client.boundary.frames import (
     receive_frame,
     send_frame,
 )
-from fondaco.shared.codec import Parts
 from fondaco.shared.errors import CodecError
+from fondaco.shared.parts import Parts
 
 LIMITS = Limits(record=4096, ledger=64, masking=4096)
 HEAD = struct.Struct(">4sBQQQ")

@@ -13,8 +13,9 @@ from fondaco.client.deployed import MODEL, DeployedAgent
 from fondaco.shared import codec
 from fondaco.shared.catalogue import save_catalogue
 from fondaco.shared.chain.witness import Call
-from fondaco.shared.codec import Parts, Shapes
+from fondaco.shared.codec import Shapes
 from fondaco.shared.errors import ConfigError, DataError, FondacoError, RefusalError
+from fondaco.shared.parts import Parts
 from fondaco.shared.records import PrivateUpdate, SiloStatus
 from fondaco.shared.vocabulary import Vocabulary
 from fondaco.shared.workspace import Workspace

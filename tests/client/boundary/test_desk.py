@@ -14,8 +14,8 @@ from fondaco.client.boundary import desk
 from fondaco.client.boundary.desk import listen, passed_socket, peer_uid
 from fondaco.client.boundary.frames import ERROR, OK, Limits, receive_frame, send_frame
 from fondaco.client.boundary.link import AgentError, ask
-from fondaco.shared.codec import Parts
 from fondaco.shared.errors import ConfigError, DataError, RefusalError
+from fondaco.shared.parts import Parts
 
 CANARY = "canary-customer-4711"
 NOBODY = 65534

@@ -17,7 +17,7 @@ from fondaco.client.boundary.desk import Desk, listen
 from fondaco.client.boundary.frames import ACTIONS, OK, Limits, receive_frame, send_frame
 from fondaco.client.boundary.link import AgentAwayError, AgentError, ask
 from fondaco.client.deployed import DeployedAgent
-from fondaco.shared.codec import Parts
+from fondaco.shared.parts import Parts
 
 
 class Script:

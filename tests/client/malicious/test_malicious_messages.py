@@ -17,6 +17,7 @@ from fondaco.shared.errors import (
     FondacoError,
     RefusalError,
 )
+from fondaco.shared.parts import from_message, to_message
 from fondaco.shared.records import PrivateUpdate
 from fondaco.simulation.grid import InProcessGrid
 
@@ -29,7 +30,7 @@ def _grid(silo):
 
 def _send(silo, kind, blob=b"", ledger=b""):
     grid = _grid(silo)
-    message = grid.create_message(codec.to_message(blob, ledger), kind, 1000, "g")
+    message = grid.create_message(to_message(blob, ledger), kind, 1000, "g")
     (reply,) = grid.send_and_receive([message])
     return reply
 
@@ -40,7 +41,7 @@ def test_release_ordered_by_another_message_is_not_given(silo):
         call = Call(note=silo.witnessed()).to_bytes()
         reply = _send(silo, kind, silo.request(), call)
         if not reply.has_error():
-            blob = codec.from_message(reply.content).record
+            blob = from_message(reply.content).record
             with pytest.raises(CodecError):
                 codec.decode(blob, PrivateUpdate, Shapes.of_plan(silo.plan))
     for kind in ("query.release", "train.status", "train.x", "evaluate.release"):
@@ -73,7 +74,7 @@ def test_records_that_are_not_this_silos_are_never_taken(silo, lines):
 @pytest.mark.parametrize("since", [-5, 0, 2, 10**9])
 def test_asking_for_any_records_gives_public_records_only(silo, since):
     reply = _send(silo, "query.status", ledger=Call(since=since).to_bytes())
-    said = codec.from_message(reply.content).ledger
+    said = from_message(reply.content).ledger
     assert CANARY.encode() not in said
     assert len(json.loads(said)["lines"]) == max(0, 3 - max(since, 0))
 

@@ -17,9 +17,9 @@ from fondaco.server.journal import Journals
 from fondaco.server.masked import collect_masked
 from fondaco.server.rounds import About, Coordinator
 from fondaco.server.witness import WitnessBook
-from fondaco.shared import codec
 from fondaco.shared.chain.keys import COORDINATOR, Identity
 from fondaco.shared.codec import Shapes
+from fondaco.shared.parts import from_message, to_message
 from fondaco.shared.privacy.ledger import Ledger
 from fondaco.shared.workspace import Workspace
 from fondaco.simulation.grid import InProcessGrid
@@ -185,8 +185,8 @@ class MaskedWorld:
         reply = self.courier(message, context)
         if not callable(fault):
             return reply
-        parts = fault(codec.from_message(reply.content))
-        return Message(codec.to_message(*parts), reply_to=message)
+        parts = fault(from_message(reply.content))
+        return Message(to_message(*parts), reply_to=message)
 
     def _name(self, node):
         return self.silos[node - 1000]

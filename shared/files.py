@@ -1,0 +1,34 @@
+"""Files that are there whole or not at all, and names of folders for silos."""
+
+import os
+from pathlib import Path
+from urllib.parse import quote
+
+
+def folder_name(silo_id: str) -> str:
+    """Return a file name that no other silo has, never hidden and never another folder."""
+    name = quote(silo_id, safe=" ")
+    return name if name[:1] != "." else f"%2E{name[1:]}"
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write `text` so that whoever is killed leaves the old file or the new one."""
+    partial = path.with_suffix(".part")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def write_durably(path: Path, blob: bytes) -> None:
+    """Write a file for its owner's eyes that is there, whole, once this returns."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".part")
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(blob)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -179,7 +179,6 @@ def _hostile_requests(town):
     yield "an unapproved plan", "release", changed(plan_digest=OTHER)
     yield "other code", "release", changed(code_digest=OTHER)
     yield "a round that is not planned", "release", changed(round_num=3)
-    yield "a second attempt first", "release", changed(attempt=2**40)
     yield "no witnesses", "release", Parts(honest.record, NO_CALL.ledger)
     yield "a statistic of its own", "release", changed(kind="gram", round_num=1)
     for name in ("seed", "stddev_grid", "noise", "clip"):

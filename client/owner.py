@@ -1,6 +1,7 @@
 """A data owner's folder: key, peers' keys, approved plans, ledger."""
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -194,6 +195,14 @@ class Owner:
         path = self.folder / "plans" / f"{plan.digest.removeprefix('sha256:')}.toml"
         write_durably(path, to_toml(plan).encode())
         return path
+
+    def leave(self, plan: RunPlan, reason: str) -> None:
+        """Write down that the plan in force is so no more; a running agent takes notice."""
+        with self.ledger() as ledger:
+            ledger.approve(plan, approved=0, reason=reason)
+        plans = self.folder / "plans"
+        if plans.is_dir():
+            os.utime(plans)
 
     def approved(self) -> RunPlan | None:
         """Return the plan in force, None if there is none."""

@@ -4,6 +4,7 @@
 choose users; `deploy/systemd` does the same with more walls.
 """
 
+import fcntl
 import os
 import shutil
 import signal
@@ -25,7 +26,7 @@ from fondaco.shared.supervisor import FLOWER_ENV, Event, Program, Supervisor
 from fondaco.shared.tls_check import check_tls
 
 from .answers import public_reason
-from .boundary.confinement import confine, has_network
+from .boundary.confinement import confine
 from .boundary.desk import PASSED, Desk, listen, passed_socket
 from .boundary.frames import ACTIONS
 from .courier_folder import CA, load_node_key
@@ -35,6 +36,7 @@ from .pulse import Pulse
 from .reach import ask_registration
 
 AGENT, SUPERNODE, SUPEREXEC = "agent", "supernode", "superexec"
+LOCK = "agent.lock"
 SUPEREXEC_POLL_S = "0.2"
 
 
@@ -54,15 +56,15 @@ def serve_agent(home: Path, path: Path) -> None:
         ConfigError: nothing is approved yet, or another agent listens there.
     """
     logs.install("fondaco-agent")
+    lock = only_agent(home)
     deployed = DeployedAgent(home)
     listening = passed_socket() or listen(path)
-    shared = "shared" if has_network() else "none"
-    confine()
+    network = confine()
     logs.event(
         "agent.started",
         silo_id=deployed.silo_id,
         plan=deployed.agent.plan.digest,
-        network=shared,
+        network=network,
     )
     signal.signal(signal.SIGTERM, _stop)
     desk = Desk(
@@ -77,7 +79,23 @@ def serve_agent(home: Path, path: Path) -> None:
     try:
         desk.serve()
     finally:
+        os.close(lock)
         logs.event("agent.stopped")
+
+
+def only_agent(home: Path) -> int:
+    """Return the open lock of a folder that no other agent serves.
+
+    Raises:
+        ConfigError: one does.
+    """
+    handle = os.open(home / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise ConfigError(f"another agent serves {home}; stop that one first") from None
+    return handle
 
 
 def _noted(deployed: DeployedAgent, pulse: Pulse) -> Callable[[str, Parts], Parts]:

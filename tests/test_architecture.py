@@ -29,7 +29,7 @@ PLACES = {
         "server/launcher.py",
         "server/flower_accounting.py",
         "client/launcher.py",
-        "shared/codec.py",
+        "shared/parts.py",
         "simulation/run.py",
         "simulation/grid.py",
         "simulation/*engine*.py",
@@ -191,9 +191,9 @@ def test_frozen_values_of_the_core_are_not_rebuilt_outside_of_it():
         assert not (doors & imported and "replace" in imported), name
 
 
-def test_only_the_codec_turns_records_into_flower_messages():
+def test_nothing_but_parts_becomes_a_flower_message():
     makers = _callers("ConfigRecord") | _callers("ArrayRecord") | _callers("MetricRecord")
-    assert makers <= {"shared/codec.py"}
+    assert makers <= {"shared/parts.py"}
 
 
 def test_core_can_be_read_by_one_auditor():

@@ -102,8 +102,7 @@ def leave(
     plan = owner.approved()
     if plan is None:
         raise ConfigError(f"{owner.silo_id} has no plan in force")
-    with owner.ledger() as ledger:
-        ledger.approve(plan, approved=0, reason=reason)
+    owner.leave(plan, reason)
     audit(owner, "leave", plan=plan.digest)
     out_console.print(f"{escape(owner.silo_id)} has left; its ledger says so")
 

@@ -21,9 +21,9 @@ from fondaco.client.home import SiloHome
 from fondaco.server import app as server_app
 from fondaco.server.app import Job, Outcome
 from fondaco.server.global_model import model_digest
-from fondaco.shared import codec
 from fondaco.shared.chain.keys import COORDINATOR, Identity
 from fondaco.shared.errors import ConfigError, RefusalError, RoundError
+from fondaco.shared.parts import to_message
 from fondaco.shared.workspace import Workspace
 from fondaco.simulation import ray_engine
 from fondaco.simulation.grid import InProcessGrid, run_server_app
@@ -199,7 +199,7 @@ def test_courier_answers_a_failure_with_its_public_reason(monkeypatch):
     def refuse(context):
         raise RefusalError("the plan is another one")
 
-    asked = Message(codec.to_message(b""), 2, "query.status")
+    asked = Message(to_message(b""), 2, "query.status")
     context = Context(1, 2, {"partition-id": 0}, RecordDict(), {})
     reply = ray_engine.Courier(refuse)(asked, context)
     assert reply.error.reason == "RefusalError: the plan is another one"

@@ -7,7 +7,7 @@ and nothing resumes.
 import hashlib
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -242,21 +242,25 @@ class Coordinator:
         """Have the newest head of every silo co-signed by others, and keep the signatures."""
         if not self._book.needed:
             return
-        present = list(cohort.silos.values())
+        present, silent = list(cohort.silos.values()), set[str]()
         for _ in range(MOST_PASSES):  # others are asked for whoever is silent or knows less
-            calls = self.witness_calls(present)
+            calls = self.witness_calls(present, silent)
             if not calls:
                 return
             asked = {node: silo for node, silo in cohort.silos.items() if silo in calls}
             for node, reply in self.ask("query.witness", b"", asked, "witness", calls=calls):
                 self.replies.collect(asked[node], reply)
+                if reply is None:  # a deadline is waited for once, not at every pass
+                    silent.add(asked[node])
         self._book.save()
 
-    def witness_calls(self, present: Sequence[str]) -> Mapping[str, bytes]:
+    def witness_calls(
+        self, present: Sequence[str], silent: Collection[str] = ()
+    ) -> Mapping[str, bytes]:
         """Return what each silo is told that is to co-sign others' heads now."""
         if not self._book.needed:
             return NOTHING
-        charges = self._book.charges(present)
+        charges = self._book.charges(present, silent)
         self._book.save()
         return {silo: self._book.call(silo, witness_for=o) for silo, o in charges.items()}
 

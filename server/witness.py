@@ -6,7 +6,7 @@ head that it signed. Heads are on disk before anybody hears of the signature.
 
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,18 +87,20 @@ class WitnessBook:
         since, lost = len(known.lines), known.lost
         return Call(since=since, note=known.note, lines=lost, offers=offers).to_bytes()
 
-    def charges(self, present: Sequence[str]) -> dict[str, list[str]]:
+    def charges(self, present: Sequence[str], silent: Collection[str] = ()) -> dict[str, list[str]]:
         """Return whose heads each silo should sign next: of those that still lack signatures.
 
         The silos after it in the ring come first, and nobody is asked twice. A silo that lost
-        records is told so, with nothing to sign.
+        records is told so, with nothing to sign. Those that were silent just now are not asked.
         """
         ring = sorted(silo for silo in present if silo in self._known)
-        asked: dict[str, list[str]] = {silo: [] for silo in ring if self._known[silo].lost}
+        lost = [silo for silo in ring if self._known[silo].lost and silo not in silent]
+        asked: dict[str, list[str]] = {silo: [] for silo in lost}
         for place, silo in enumerate(ring):
             known = self._known[silo]
             missing = max(0, self._plan.witnesses - len(known.signed))
-            others = [w for w in ring[place + 1 :] + ring[:place] if w not in known.asked]
+            barred = known.asked.union(silent)
+            others = [w for w in ring[place + 1 :] + ring[:place] if w not in barred]
             for witness in others[:missing]:
                 known.asked.add(witness)
                 asked.setdefault(witness, []).append(silo)

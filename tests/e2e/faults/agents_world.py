@@ -245,7 +245,10 @@ class World:
         """Start a process again, if it is; else return whether the run has finished."""
         self.deaths[name] += code < 0
         if name != "coordinator":
-            if name not in self.plot.stays_dead and self._starts[name] < MOST_STARTS:
+            if name in self.plot.stays_dead:
+                self._listening.pop(name).close()
+                self.socket(name).unlink()
+            elif self._starts[name] < MOST_STARTS:
                 self._start_agent(name)
             return None
         if code == 0:
@@ -329,6 +332,9 @@ class World:
             sys.stdout = open(1, "w", buffering=1, encoding="utf-8", closefd=False)  # noqa: SIM115
             sys.stderr = open(2, "w", buffering=1, encoding="utf-8", closefd=False)  # noqa: SIM115
             signal.signal(signal.SIGINT, signal.SIG_DFL)
+            for silo, listening in self._listening.items():
+                if silo != name:
+                    listening.close()
             work()
             code = 0
         except SystemExit as end:

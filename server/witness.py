@@ -185,7 +185,7 @@ class WitnessBook:
 
     def _offer(self, silo_id: str, witness: str) -> Offer:
         known = self._known[silo_id]
-        since = known.seen_by.get(witness, len(known.lines))
+        since = known.seen_by.get(witness, 0)  # all of it, if nothing is known of that witness
         return Offer(note=known.note, since=since, lines=tuple(known.lines[since:]))
 
     def _extend(self, known: _Known, said: Testimony, head: Checkpoint) -> str:

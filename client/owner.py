@@ -68,7 +68,9 @@ class Owner:
         if (folder / FACTS).is_file():
             silo_id = str(json.loads((folder / FACTS).read_text(encoding="utf-8"))["silo_id"])
             home = SiloHome(folder, silo_id)
-            _finish_rotation(folder, home)
+            if (folder / f"{KEY}.new").is_file():
+                with home.alone():
+                    _finish_rotation(folder, home)
             identity = Identity.load(folder / KEY, key_name(silo_id))
             return cls(folder=folder, silo_id=silo_id, identity=identity, home=home)
         workspace = Workspace(folder.resolve().parent.parent)
@@ -144,8 +146,9 @@ class Owner:
         if not path.is_file():
             raise ConfigError(f"{self.silo_id} is simulated; its key follows from the seed")
         fresh = Identity.generate(self.identity.public.name)
-        fresh.save(self.folder / f"{KEY}.new")
-        with self.ledger() as ledger:
+        # Alone: else whoever opens the folder meanwhile would drop the fresh key.
+        with self.home.alone(), self.ledger() as ledger:
+            fresh.save(self.folder / f"{KEY}.new")
             ledger.chain.rotate(fresh)
         return Owner.open(self.folder)
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,23 @@ def test_rotation_killed_on_the_way_leaves_one_key_that_works(script, owner, rea
     finished = again.rotate()
     assert types_of(finished)[-1] == "KEYROT"
     assert script.own("keys").strip() == finished.identity.public.text()
+
+
+def test_who_opens_the_folder_during_a_rotation_waits_for_it(script, owner, monkeypatch):
+    types_of(owner)
+    opened, rotate = [], Chain.rotate
+    other = threading.Thread(target=lambda: opened.append(Owner.open(script.home)))
+
+    def slow(chain, fresh):
+        other.start()
+        other.join(0.5)
+        assert not opened
+        rotate(chain, fresh)
+
+    monkeypatch.setattr(Chain, "rotate", slow)
+    rotated = Owner.open(script.home).rotate()
+    other.join(10)
+    assert [each.identity.public for each in opened] == [rotated.identity.public]
 
 
 @pytest.mark.parametrize("trouble", ["readable by others", "missing", "damaged"])

@@ -101,7 +101,7 @@ class Desk:
 
 
 def _in_words(reason: str) -> Parts:
-    return Parts(record=reason.encode()[:MAX_REASON])
+    return Parts(record=reason.encode(errors="replace")[:MAX_REASON])
 
 
 def peer_uid(connection: socket.socket) -> int:
@@ -138,15 +138,30 @@ def listen(path: Path, owner: int | None = None) -> socket.socket:
     before = os.umask(0o177)
     try:
         listening.bind(str(path))
+        if owner is not None:
+            _give(path, owner)
     except OSError as error:
         listening.close()
         raise ConfigError(f"the agent cannot listen at {path}: {error}") from error
     finally:
         os.umask(before)
-    if owner is not None:
-        os.chown(path, owner, -1)
     listening.listen(WAITING)
     return listening
+
+
+def _give(path: Path, owner: int) -> None:
+    """Give the socket to an OS user, whatever that user has put in its place meanwhile.
+
+    Raises:
+        OSError: it is no socket any more.
+    """
+    handle = os.open(path, os.O_PATH | os.O_NOFOLLOW)
+    try:
+        if not stat.S_ISSOCK(os.fstat(handle).st_mode):
+            raise OSError("it was replaced while it was made; see who works there")
+        os.chown(f"/proc/self/fd/{handle}", owner, -1)
+    finally:
+        os.close(handle)
 
 
 def _clear(path: Path) -> None:

@@ -6,6 +6,7 @@ import stat
 import struct
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -276,6 +277,28 @@ def test_socket_is_given_to_the_couriers_user(sockets):
     with listen(sockets / "s", NOBODY):
         there = (sockets / "s").lstat()
     assert (there.st_uid, stat.S_IMODE(there.st_mode)) == (NOBODY, 0o600)
+
+
+@as_root
+def test_what_the_couriers_user_put_in_the_sockets_place_is_not_given_away(sockets, monkeypatch):
+    treasure = sockets / "treasure"
+    treasure.touch()
+
+    def replaced(path):
+        path.unlink()
+        path.symlink_to(treasure)
+
+    bind = socket.socket.bind
+    monkeypatch.setattr(
+        desk.socket.socket, "bind", lambda s, path: (bind(s, path), replaced(Path(path)))
+    )
+    with pytest.raises(ConfigError, match="was replaced"):
+        listen(sockets / "s", NOBODY)
+    assert treasure.stat().st_uid == 0
+
+
+def test_half_a_character_in_a_reason_stops_nothing():
+    assert desk._in_words("no kind \ud800").record == b"no kind ?"
 
 
 @pytest.mark.parametrize("who", ["another process", "nobody", "two"])

@@ -6,6 +6,7 @@ Sizes follow from the plan; nothing here depends on rows.
 import json
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,8 @@ class Pulse:
         self._write()
 
     def _write(self) -> None:
-        write_whole(self._path, json.dumps(self._facts))
+        with suppress(OSError):  # a full disk must not cost an answer that was paid for
+            write_whole(self._path, json.dumps(self._facts))
 
 
 def read_pulse(home: Path) -> dict[str, Any]:

@@ -34,6 +34,7 @@ PLACES = {
         "simulation/grid.py",
         "simulation/*engine*.py",
         "simulation/benchmarks/engines.py",
+        "simulation/benchmarks/floor_app.py",
         "simulation/benchmarks/masked_sum.py",
     ),
     "tenseal": ("simulation/benchmarks/masked_sum.py",),

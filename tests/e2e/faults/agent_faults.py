@@ -21,6 +21,7 @@ from fondaco.client.masking import MaskedSums
 from fondaco.shared.parts import Parts
 
 SILOS = ("merchant-0", "merchant-1", "merchant-2")
+SECONDS = tuple(f"{silo}+" for silo in SILOS)
 DAY_S = 86_400.0
 SAME, ABORT, OTHER, EITHER = "same model", "clean abort", "finished", "same model or clean abort"
 
@@ -262,15 +263,11 @@ def hung_up(world: World, on: Ask, silo: str, action: str, parts: Parts) -> Part
     return on(silo, action, parts)
 
 
-def both(world: World, on: Ask, silo: str, action: str, parts: Parts) -> Parts:
-    """Ask two agents of one home in turn; they must agree."""
-    first = on(silo, action, parts)
-    second = on(f"{silo}+", action, parts)
-    if action == "release" and second.record != first.record:
-        say(world.note("meddled"), problem="two agents released different numbers")
-    if second.masking != first.masking:
-        say(world.note("meddled"), problem=f"{action}: two agents said different things")
-    return second
+def alone(world: World, on: Ask, silo: str, action: str, parts: Parts) -> Parts:
+    """Ask the first agent of a home; the second one must be gone by the end."""
+    if action == "publish" and world.socket(f"{silo}+").exists():
+        say(world.note("meddled"), problem="two agents serve one home")
+    return on(silo, action, parts)
 
 
 # disks
@@ -455,7 +452,10 @@ def of_all_else() -> Iterator[Fault]:
         name="half-open connection", plots=partial(list, [Plot(meddle=half_open)]), repetitions=6
     )
     yield Fault(name="courier hangs up before every answer", plots=three(Plot(meddle=hung_up)))
-    yield Fault(name="two agents on one home", plots=three(Plot(meddle=both, twice=SILOS)))
+    yield Fault(
+        name="two agents on one home",
+        plots=three(Plot(meddle=alone, twice=SILOS, stays_dead=SECONDS)),
+    )
     yield Fault(name="full disk at a silo", plots=partial(silo_disks, "full"), needs_root=True)
     yield Fault(name="home turns read-only", plots=partial(silo_disks, "ro"), needs_root=True)
     yield Fault(name="full disk at the coordinator", plots=coordinator_disks, needs_root=True)

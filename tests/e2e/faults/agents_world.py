@@ -52,7 +52,7 @@ CANARY = "canary-customer-"
 ENDED_S = 240.0
 PATIENCE_S = 20.0
 MOST_STARTS = 40
-CHAOS = 0.02
+CHAOS = 0.1
 """Chance of a kill, every 20 ms."""
 PR_SET_PDEATHSIG = 1
 

@@ -64,7 +64,7 @@ def blows(first: int) -> list[Blow]:
         Blow(fault="ServerApp kill -9", strike=hasty),
         Blow(
             fault="slow silo past the deadline",
-            stages=("unmask", "confirm", "hello", "share", "witness", "gram"),
+            stages=("unmask", "confirm", "popularity", "gram"),
             strike=frozen(two),
             aborts=True,
             after=thawed(two),

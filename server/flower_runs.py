@@ -21,7 +21,7 @@ POLL_S = 1.0
 ASK_FLOWER_S = 15.0
 """A status file that is older than this may be of a run that Flower has given up [s]."""
 MOST_SUBMISSIONS = 5
-START_S = 120.0
+START_S = 300.0
 FLWR_S = 60.0
 
 Tell = Callable[[Status], None]
@@ -52,7 +52,7 @@ def run_to_its_end(home: ServerHome, run: PreparedRun, task: str, tell: Tell) ->
 
     Raises:
         ConfigError: the SuperLink does not answer, or does not take the run.
-        RoundError: Flower lost it again and again.
+        RoundError: Flower lost it again and again, or never began it.
     """
     start = time.monotonic()
     for submission in range(1, MOST_SUBMISSIONS + 1):
@@ -76,16 +76,22 @@ def _submit(home: ServerHome, run: PreparedRun, task: str) -> int:
 
 def _follow(home: ServerHome, flower_id: int, path: Path, before: int, tell: Tell) -> Status | None:
     """Return how the run ended, None if Flower lost it."""
-    looked = time.monotonic()
+    start = looked = time.monotonic()
+    begun = False
     while True:
         time.sleep(POLL_S)
         stamp = _stamp(path)
         if stamp != before:
-            before, looked = stamp, time.monotonic()
+            before, looked, begun = stamp, time.monotonic(), True
             status = read_status(path)
             tell(status)
             if status.state in ("finished", "failed"):
                 return status
+        if not begun and time.monotonic() - start > START_S:
+            raise RoundError(
+                f"the ServerApp did not begin within {START_S:g} s; see {home.logs}, and whether "
+                "this machine has enough of its processors to itself"
+            )
         if time.monotonic() - looked > ASK_FLOWER_S:
             looked = time.monotonic()
             if _is_over(home, flower_id) and _stamp(path) == before:

@@ -16,18 +16,16 @@ from flwr.app import Context
 from flwr.serverapp import Grid
 from flwr.superlink.cli import flwr_serverapp
 
-from .deployed import run_prepared
 from .home import HOME_VARIABLE
 
 
 def _run_installed(*, grid: Grid, context: Context, **_: Any) -> Context:  # noqa: ANN401
+    # Flower waits half a minute for a first sign of life; this import can take as long.
+    from .deployed import run_prepared  # noqa: PLC0415
+
     config = context.run_config
-    home, run, task = (
-        Path(os.environ[HOME_VARIABLE]),
-        str(config.get("run", "")),
-        str(config.get("task")),
-    )
-    run_prepared(grid, home, run, task)
+    home = Path(os.environ[HOME_VARIABLE])
+    run_prepared(grid, home, str(config.get("run", "")), str(config.get("task")))
     return context
 
 

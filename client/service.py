@@ -29,7 +29,7 @@ from .answers import public_reason
 from .boundary.confinement import confine
 from .boundary.desk import PASSED, Desk, listen, passed_socket
 from .boundary.frames import ACTIONS
-from .courier_folder import CA, load_node_key
+from .courier_folder import CA, account_of, acting_as, load_node_key
 from .deployed import DeployedAgent
 from .deployment import FOLDER, CourierSettings, read_courier, read_deployment
 from .pulse import Pulse
@@ -139,9 +139,11 @@ def run(home: Path) -> None:
     logs.install("fondaco-run")
     path = socket_path(home)
     courier = path.parent
-    settings = read_courier(courier)
-    DeployedAgent(home)  # says at once what is missing
     users = _user_of(home), _user_of(courier)
+    with acting_as(account_of(courier)):
+        settings = read_courier(courier)
+    with acting_as(account_of(home)):  # what is written stays that user's
+        DeployedAgent(home)  # says at once what is missing
     listening = listen(path, users[1])
     agent = agent_program(home, path, listening, users[0])
     programs = [agent, *courier_programs(courier, settings, users[1])]
@@ -269,7 +271,8 @@ def _teller(courier: Path, settings: CourierSettings) -> Event:
             logs.event("courier.ended", program=name, **code)
         if name == SUPERNODE and what in ("started", "ended"):
             try:
-                _check_reach(courier, settings.superlink)
+                with acting_as(account_of(courier)):
+                    _check_reach(courier, settings.superlink)
             except ConfigError as error:
                 err_console.print(escape(str(error)), highlight=False, soft_wrap=True)
 

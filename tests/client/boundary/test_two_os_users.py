@@ -13,13 +13,17 @@ from pathlib import Path
 import pytest
 from owned_folder import CANARY, wait_for
 
+from fondaco.client import service
 from fondaco.client.boundary.desk import listen
 from fondaco.client.boundary.frames import ACTIONS
 from fondaco.client.boundary.link import AgentError, ask
+from fondaco.client.courier_folder import Account, acting_as
+from fondaco.client.deployment import CourierSettings, Deployment, write_courier, write_deployment
 from fondaco.client.service import agent_program
 from fondaco.shared import codec
 from fondaco.shared.chain.witness import Call
 from fondaco.shared.codec import Shapes
+from fondaco.shared.errors import ConfigError
 from fondaco.shared.parts import Parts
 from fondaco.shared.records import PrivateUpdate, RoundRequest
 
@@ -96,6 +100,26 @@ def town(owned, sockets, children):
     yield town
     town.agent.kill()
     town.agent.communicate()
+
+
+def test_run_looks_into_the_owners_folder_as_its_owner(town, monkeypatch):
+    courier = town.socket.parent
+    settings = CourierSettings(silo_id="north", superlink="hub:1", socket=str(town.socket))
+    with acting_as(Account("courier", COURIER, COURIER)):
+        write_courier(courier, settings)
+    write_deployment(town.home, Deployment(superlink="hub:1", coordinator="", courier=str(courier)))
+    seen = []
+
+    def look(folder):
+        seen.append((folder, os.geteuid()))
+        raise ConfigError("seen enough")
+
+    monkeypatch.setattr(service, "DeployedAgent", look)
+    monkeypatch.setattr(service.logs, "install", lambda process: None)
+    with pytest.raises(ConfigError, match="seen enough"):
+        service.run(town.home)
+    assert seen == [(town.home, AGENT)]
+    assert os.geteuid() == 0
 
 
 def _cannot_read(home, names):

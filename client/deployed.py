@@ -7,11 +7,12 @@ from fondaco.shared.codec import MAX_HEADER_BYTES, Shapes
 from fondaco.shared.errors import ConfigError
 from fondaco.shared.files import write_durably
 from fondaco.shared.parts import Parts
+from fondaco.shared.preflight import question_bytes
 from fondaco.shared.workspace import Workspace
 
 from .agent import SiloAgent
 from .answers import answer
-from .boundary.frames import Limits
+from .boundary.frames import MAX_MASKING, Limits
 from .dataset_files import load_silo
 from .kit_files import CATALOGUE, find_catalogue, kit_file
 from .loading import check_read_for
@@ -60,8 +61,10 @@ class DeployedAgent:
 
     def limits(self) -> Limits:
         """Return how large a message may be under the plan in force."""
-        most = Shapes.of_plan(self.agent.plan).most_bytes()
-        return Limits(record=most + MAX_HEADER_BYTES)
+        plan = self.agent.plan
+        most = Shapes.of_plan(plan).most_bytes()
+        masking = max(MAX_MASKING, question_bytes(plan))
+        return Limits(record=most + MAX_HEADER_BYTES, masking=masking)
 
     def answer(self, action: str, parts: Parts) -> Parts:
         """Return the answer to `action`; the plan's last model is kept for recommending."""

@@ -21,7 +21,12 @@ _UP, _DOWN = b"fondaco-preflight-up", b"fondaco-preflight-down"
 
 def question(nonce: bytes, plan: RunPlan) -> bytes:
     """Return what the coordinator sends."""
-    return nonce + _filler(nonce, _DOWN, Shapes.of_plan(plan).most_bytes(RANK))
+    return nonce + _filler(nonce, _DOWN, question_bytes(plan) - NONCE)
+
+
+def question_bytes(plan: RunPlan) -> int:
+    """Return how long a question about a plan is."""
+    return NONCE + Shapes.of_plan(plan).most_bytes(RANK)
 
 
 def reply(asked: bytes, plan: RunPlan) -> bytes:

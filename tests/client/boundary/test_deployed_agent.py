@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from fondaco.client import answers
+from fondaco.client import deployed as deployed_agent
 from fondaco.client.answers import public_reason
 from fondaco.client.boundary import frames
 from fondaco.client.dataset_files import save_silo
@@ -16,6 +17,7 @@ from fondaco.shared.chain.witness import Call
 from fondaco.shared.codec import Shapes
 from fondaco.shared.errors import ConfigError, DataError, FondacoError, RefusalError
 from fondaco.shared.parts import Parts
+from fondaco.shared.preflight import question
 from fondaco.shared.records import PrivateUpdate, SiloStatus
 from fondaco.shared.vocabulary import Vocabulary
 from fondaco.shared.workspace import Workspace
@@ -40,6 +42,12 @@ def test_owners_folder_answers_for_its_plan_and_rows(owned):
 
 def test_every_action_of_a_coordinator_has_an_answer():
     assert answers.ACTIONS.keys() == frames.ACTIONS.keys()
+
+
+def test_rehearsal_of_a_large_catalogue_fits_into_a_frame(owned, monkeypatch):
+    monkeypatch.setattr(deployed_agent, "MAX_MASKING", 16)
+    asked = question(bytes(32), owned.plan)
+    assert DeployedAgent(owned.home).limits().masking == len(asked)
 
 
 def test_folder_without_a_plan_is_refused(owned):

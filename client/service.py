@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from types import FrameType
 
@@ -271,7 +272,8 @@ def _teller(courier: Path, settings: CourierSettings) -> Event:
             logs.event("courier.ended", program=name, **code)
         if name == SUPERNODE and what in ("started", "ended"):
             try:
-                with acting_as(account_of(courier)):
+                # In a container the folder may be a volume of root's, lent to a group.
+                with nullcontext() if os.geteuid() else acting_as(account_of(courier)):
                     _check_reach(courier, settings.superlink)
             except ConfigError as error:
                 err_console.print(escape(str(error)), highlight=False, soft_wrap=True)

@@ -195,6 +195,7 @@ class StatusFile(Watch):
         for silo_id in [*self._silos, *sorted(here - set(self._silos))]:
             self._change(silo_id, present=silo_id in here)
         self._set(state="running")
+        self._phases_before = self._now.phases  # a roll call belongs to no round
         self._write()
 
     def dropped(self, silo_id: str, reason: str) -> None:

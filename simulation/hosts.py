@@ -5,6 +5,7 @@ Linux, as root. Without them everything shares the loopback address, which `Host
 
 import os
 import shutil
+import socket
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -43,7 +44,7 @@ class Hosts:
         """
         if os.geteuid() != 0 or shutil.which("ip") is None:
             raise ConfigError("hosts of their own need root and the program `ip` (iproute2)")
-        net = os.getpid() % NETS
+        net = _free_net()
         hosts = cls(address=BRIDGED.format(net=net, num=1), _bridge=f"fdc{net}")
         try:
             _ip("link", "add", hosts._bridge, "type", "bridge")
@@ -85,6 +86,14 @@ class Hosts:
             subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)  # noqa: S603, S607
         if self._bridge:
             subprocess.run(["ip", "link", "del", self._bridge], capture_output=True, check=False)  # noqa: S603, S607
+
+
+def _free_net() -> int:
+    """Return the number of a bridge that is not there yet."""
+    taken = {name for _, name in socket.if_nameindex()}
+    first = os.getpid() % NETS
+    numbers = ((first + step) % NETS for step in range(NETS))
+    return next(num for num in numbers if f"fdc{num}" not in taken)
 
 
 def _ip(*arguments: str) -> None:

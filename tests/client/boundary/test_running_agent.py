@@ -5,6 +5,7 @@ import signal
 import socket
 import sys
 from functools import partial
+from pathlib import Path
 
 import pytest
 from owned_folder import AgentProcess, wait_for
@@ -135,7 +136,7 @@ def test_agents_process_has_no_internet_socket_and_only_its_own_files_open(owned
     internet = [
         line.split()[9]
         for name in ("tcp", "tcp6", "udp", "udp6", "raw")
-        for line in open(f"/proc/net/{name}", encoding="ascii").read().splitlines()[1:]  # noqa: SIM115
+        for line in Path(f"/proc/net/{name}").read_text(encoding="ascii").splitlines()[1:]
     ]
     assert opened
     assert not opened & set(internet)

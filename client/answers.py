@@ -10,6 +10,7 @@ from fondaco.shared.parts import Parts
 from fondaco.shared.preflight import reply
 
 from .agent import SiloAgent
+from .boundary.frames import UNSAID
 from .masking import STEPS
 
 Act = Callable[[SiloAgent, Parts, Call], Parts]
@@ -29,12 +30,13 @@ def answer(agent: SiloAgent, action: str, parts: Parts) -> Parts:
 def public_reason(error: Exception) -> str:
     """Return what may be said about a failure outside of the silo: public facts only.
 
-    Other errors, ours included, may quote cells of a table or count customers.
+    Other errors, ours included, may quote cells of a table or count customers; which kind of
+    error a computation ends with depends on rows as well, so all others read alike.
     """
     quotable = isinstance(error, CodecError | PrivacyError)
     if quotable and not isinstance(error, LedgerError):  # those name paths of the silo
         return f"{type(error).__name__}: {error}"
-    return f"{type(error).__name__} (details stay at the silo)"
+    return UNSAID
 
 
 def _status(agent: SiloAgent, parts: Parts, call: Call) -> Parts:

@@ -291,6 +291,7 @@ class _MaskedSum:
             silo = nodes[node]
             try:
                 if silo in calls:
+                    self._coordinator.replies.lost_signatures(silo, reply)
                     self._coordinator.replies.collect(silo, reply)
                 else:
                     self._coordinator.hear(silo, reply)

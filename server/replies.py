@@ -78,6 +78,11 @@ class Replies:
             with suppress(CodecError, LedgerError):
                 self._book.collect(silo_id, about_ledgers(reply))
 
+    def lost_signatures(self, silo_id: str, reply: Message | None) -> None:
+        """Let a witness be asked again whose refusal took its signatures along."""
+        if reply is not None and reply.has_error():
+            self._book.ask_again(silo_id)
+
     def _missing(self, reply: Message | None, silo_id: str) -> str:
         """Return in words why there is nothing in a reply, "" if there is."""
         if reply is None:

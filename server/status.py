@@ -7,6 +7,7 @@ times of messages, and reasons that silos gave. No sum, no model, nothing about 
 import json
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -275,7 +276,8 @@ class StatusFile(Watch):
         rounds = tuple(self._rounds[num] for num in sorted(self._rounds))
         silos = tuple(self._silos.values())
         self._set(rounds=rounds, silos=silos, updated=_now())
-        write_whole(self._path, json.dumps(asdict(self._now)))
+        with suppress(OSError):  # a view: a full disk must not end a run for it
+            write_whole(self._path, json.dumps(asdict(self._now)))
         self._written = time.monotonic()
 
 

@@ -165,6 +165,11 @@ class WitnessBook:
                 known.seen_by[witness] = seen
                 known.asked.discard(witness)
 
+    def ask_again(self, witness: str) -> None:
+        """Let a silo be asked once more for what it was asked: its signatures were lost."""
+        for known in self._known.values():
+            known.asked.discard(witness)
+
     def save(self) -> None:
         """Put replicas and heads on disk; before this nobody is told of a signature."""
         if not self.needed:

@@ -10,7 +10,7 @@ from flwr.clientapp import ClientApp
 from fondaco.shared.errors import CodecError
 from fondaco.shared.parts import Parts, from_message, to_message
 
-from .frames import ACTIONS
+from .frames import ACTIONS, UNSAID
 from .link import AgentAwayError, AgentError, ask
 
 Ask = Callable[[Context, str, Parts], Parts]
@@ -70,4 +70,4 @@ def _couriers_reason(error: Exception) -> str:
     """Return what a courier says: the agent's own words, and nothing of this machine."""
     if isinstance(error, AgentError | AgentAwayError | CodecError):
         return str(error)
-    return f"{type(error).__name__} (details stay at the silo)"
+    return UNSAID

@@ -1,9 +1,11 @@
 """The agent's end of its socket: who may ask, one at a time, and nothing but known actions."""
 
+import errno
 import os
 import socket
 import stat
 import struct
+import time
 from collections.abc import Callable, Collection
 from pathlib import Path
 
@@ -22,6 +24,8 @@ SILENT_S = 10.0
 REPLY_S = 60.0
 """Time for an answer to be read; whoever could not asks again [s]."""
 WAITING = 16
+DOOR_S = 1.0
+"""Pause after a connection that could not be taken, such as for lack of handles [s]."""
 _CREDENTIALS = struct.Struct("3i")
 
 Answer = Callable[[str, Parts], Parts]
@@ -65,8 +69,12 @@ class Desk:
         while True:
             try:
                 connection, _ = self._listening.accept()
-            except OSError:
-                return
+            except OSError as error:
+                if self._listening.fileno() < 0 or error.errno in (errno.EBADF, errno.EINVAL):
+                    return
+                self._refused(f"{type(error).__name__} at the door")
+                time.sleep(DOOR_S)
+                continue
             with connection:
                 self._serve(connection)
 

@@ -32,6 +32,8 @@ MAX_LEDGER, MAX_MASKING = 1 << 26, 1 << 26
 MAX_REASON = 4096
 CHUNK = 1 << 20
 OK, ERROR = "ok", "error"
+UNSAID = "it could not answer (details stay at the silo)"
+"""All that is said of an error whose text, or kind, may depend on rows."""
 _HEAD = struct.Struct(">4sBQQQ")
 
 

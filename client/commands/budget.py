@@ -95,7 +95,9 @@ def approve(
 def leave(
     *,
     home: Home,
-    reason: Annotated[str, typer.Option(help="Written into the ledger.")] = "the owner leaves",
+    reason: Annotated[str, typer.Option(help="Written into the ledger, which others read.")] = (
+        "the owner leaves"
+    ),
 ) -> None:
     """Withdraw from the approved plan: nothing is debited any more, nothing comes back."""
     owner = Owner.open(home)

@@ -3,6 +3,7 @@
 import pytest
 
 from fondaco.client.answers import public_reason
+from fondaco.client.boundary.frames import UNSAID
 from fondaco.shared.errors import (
     BudgetError,
     CodecError,
@@ -35,7 +36,7 @@ def test_public_reason_names_no_path_of_a_ledger():
 )
 def test_public_reason_never_quotes_what_may_hold_data(error):
     text = public_reason(error)
-    assert text == f"{type(error).__name__} (details stay at the silo)"
+    assert text == UNSAID
 
 
 def test_error_tree_calls_every_refusal_private():

@@ -51,3 +51,11 @@ def test_silent_witness_is_asked_in_one_pass_only(book, monkeypatch):
     assert "silo-2" in passes[0]
     assert len(passes) > 1
     assert all("silo-2" not in asked for asked in passes[1:])
+
+
+def test_witness_whose_signatures_were_lost_is_asked_again(book):
+    book, _ = book
+    first = book.charges(SILOS)
+    assert book.charges(SILOS) == {}
+    book.ask_again("silo-2")
+    assert book.charges(SILOS) == {"silo-2": first["silo-2"]}

@@ -24,6 +24,7 @@ import numpy as np
 
 from fondaco.client.boundary.app import carrier
 from fondaco.client.boundary.desk import PASSED, listen
+from fondaco.client.boundary.frames import UNSAID
 from fondaco.client.boundary.link import AgentAwayError, AgentError, ask
 from fondaco.client.owner import Owner
 from fondaco.client.service import serve_agent
@@ -296,7 +297,7 @@ class World:
 
         def reason(error: Exception) -> str:
             known = isinstance(error, AgentError | AgentAwayError)
-            return str(error) if known else f"{type(error).__name__} (details stay at the silo)"
+            return str(error) if known else UNSAID
 
         def asked(context: object, action: str, parts: Parts) -> Parts:
             silo = self.silos[int(context.node_config["partition-id"])]

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fondaco.server.home import ServerHome
 from fondaco.shared.supervisor import dies_with_us
 from fondaco.simulation.loopback import environment, free_port
 
@@ -213,6 +214,74 @@ def test_second_run_of_a_finished_plan_spends_nothing(town):
     debits = [[r for r in facts["records"] if r["type"] == "DEBIT"] for facts in (before, after)]
     assert again["state"] == "finished"
     assert len(debits[0]) == len(debits[1]) == 2
+
+
+HOSTILE = """
+from pathlib import Path
+
+Path({proof!r}).write_text("it ran")
+for home in Path({folder!r}).glob("*"):
+    for name in ("identity.pem", "owner.json"):
+        if (home / name).is_file():
+            Path({proof!r}).write_text((home / name).read_text())
+
+from flwr.clientapp import ClientApp
+from flwr.serverapp import ServerApp
+
+client = ClientApp()
+server = ServerApp()
+
+
+@server.main()
+def main(grid, context):
+    Path({proof!r}).write_text("the server ran")
+"""
+
+
+def _submit_hostile(town, proof):
+    """Send a bundle with code of its own, under the name of a run that was prepared."""
+    (town.folder / "evil").mkdir()
+    code = HOSTILE.format(proof=str(proof), folder=str(town.folder))
+    (town.folder / "evil" / "evil.py").write_text(code)
+    (town.folder / "evil" / "pyproject.toml").write_text(
+        '[project]\nname = "fondaco"\nversion = "9.9.9"\nlicense = "Apache-2.0"\n'
+        '[tool.flwr.app]\npublisher = "fondaco"\n'
+        '[tool.flwr.app.components]\nserverapp = "evil:server"\nclientapp = "evil:client"\n'
+        '[tool.flwr.app.config]\nrun = ""\ntask = "run"\nsigma = 1.0\n'
+    )
+    (run,) = (town.folder / "server" / "runs").iterdir()
+    seen = run / "preflight.json"
+    before = seen.stat().st_mtime_ns
+    config = f'run="{run.name}" task="preflight" sigma=0.0'
+    subprocess.run(  # noqa: S603  (Flower's program)
+        [str(BIN / "flwr"), "run", "evil", "fondaco", "--run-config", config],
+        cwd=town.folder,
+        env=ServerHome.open(town.folder / "server").environment(),
+        check=True,
+        capture_output=True,
+        timeout=120,
+    )
+    until = time.monotonic() + 300
+    while time.monotonic() < until:
+        told = json.loads(seen.read_text()) if seen.stat().st_mtime_ns != before else {}
+        if told.get("state") in ("finished", "failed"):
+            return told["state"]
+        time.sleep(1)
+    pytest.fail(town.logs()[-4000:])
+
+
+def test_hostile_bundle_runs_nowhere_and_changes_nothing(town):
+    """Our launchers run our code under its name: both ends rehearse, as if it were not there."""
+    proof = town.folder / "proof.txt"
+    before = json.loads(town.owner("alpha", "ledger", "--json"))["records"]
+    assert _submit_hostile(town, proof) == "finished"
+    assert not proof.exists()
+    unpacked = [*town.folder.glob("*-courier/flwr/apps/*"), *town.folder.glob("server/flwr/apps/*")]
+    assert unpacked == []
+    after = json.loads(town.owner("alpha", "ledger", "--json"))["records"]
+    spending = ("DEBIT", "RELEASE", "PLAN", "POLICY")
+    kept = [[r for r in records if r["type"] in spending] for records in (before, after)]
+    assert kept[0] == kept[1]
 
 
 def test_silo_that_left_ends_the_federation_in_words(town):

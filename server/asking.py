@@ -19,6 +19,10 @@ RETURN_S = 180.0
 """How long a node may be gone before it counts as silent; one that is back is waited for [s]."""
 SILENCE = 4
 """A silent node is asked again at this many parts of the deadline."""
+LAG_S = 20.0
+"""Once half have answered, one that is silent for so long, and for twice the slowest's time, is
+asked again, one time [s]. After a fault a SuperNode of Flower 1.41 may hand over every answer only
+when the next message comes; such a node is asked everything twice from then on."""
 LOST = {
     ErrorCode.MESSAGE_UNAVAILABLE,
     ErrorCode.REPLY_MESSAGE_UNAVAILABLE,
@@ -37,6 +41,7 @@ class Mail:
         nodes: who is asked.
         deadline_s: time after which nobody is waited for [s].
         enough: asked after every reply; once it holds, a tenth of the time is left.
+        lagging: nodes that answer one message late; those found out are added.
     """
 
     def __init__(
@@ -47,11 +52,16 @@ class Mail:
         *,
         deadline_s: float,
         enough: Callable[[], bool] = lambda: False,
+        lagging: set[int] | None = None,
     ) -> None:
         self._grid = grid
         self._compose = compose
         self._deadline_s = deadline_s
         self._enough = enough
+        self._lagging = set() if lagging is None else lagging
+        self._half = len(nodes) / 2
+        self._slowest_s = 0.0
+        self._hurried: set[int] = set()
         self._open = dict.fromkeys(nodes)
         self._sent: dict[str, int] = {}
         self._asked_at: dict[int, float] = {}
@@ -59,8 +69,9 @@ class Mail:
 
     def replies(self) -> Iterator[tuple[int, Message | None]]:
         """Yield every node's reply as it comes; None for those silent at the deadline."""
-        until = time.monotonic() + self._deadline_s
-        self._push(list(self._open))
+        start = time.monotonic()
+        until = start + self._deadline_s
+        self._push([*self._open, *(node for node in self._open if node in self._lagging)])
         while self._open and time.monotonic() < until:
             heard = False
             for reply in self._grid.pull_messages(list(self._sent)):
@@ -68,7 +79,7 @@ class Mail:
                 if node is None or node not in self._open or self._is_lost(node, reply):
                     continue
                 heard = True
-                del self._open[node]
+                self._close(node, time.monotonic() - start)
                 yield node, reply
                 if self._enough():
                     until = min(until, time.monotonic() + self._deadline_s / 10)
@@ -79,6 +90,14 @@ class Mail:
                 time.sleep(POLL_S)
         for node in self._open:
             yield node, self._lost[node][1] if node in self._lost else None
+
+    def _close(self, node: int, seconds: float) -> None:
+        """Wait for this node no more; note whether it lags behind by a message."""
+        del self._open[node]
+        if node in self._hurried:
+            self._lagging.add(node)
+        else:
+            self._slowest_s = seconds
 
     def _push(self, nodes: Sequence[int]) -> None:
         now = time.monotonic()
@@ -106,6 +125,13 @@ class Mail:
                 del self._open[node]
                 yield node, reply
 
+    def _patience_s(self, node: int) -> float:
+        """Return how long a node may be silent before it is asked again."""
+        usual = self._deadline_s / SILENCE
+        if node in self._hurried or len(self._open) > self._half:
+            return usual
+        return min(usual, max(LAG_S, 2 * self._slowest_s))
+
     def _ask_again(self) -> None:
         """Ask those once more that were lost, or are silent for long."""
         now = time.monotonic()
@@ -114,9 +140,10 @@ class Mail:
         due = [
             node
             for node, seconds in waited.items()
-            if seconds > (self._deadline_s / SILENCE if node in reachable else PAUSE_S)
+            if seconds > (self._patience_s(node) if node in reachable else PAUSE_S)
         ]
         if due:
+            self._hurried.update(reachable & set(due))
             here = set(self._grid.get_node_ids())
             self._asked_at |= dict.fromkeys(due, now)
             self._push([node for node in due if node in here])

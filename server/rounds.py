@@ -108,6 +108,7 @@ class Coordinator:
         self._progress = progress
         self._weights = weights or {}
         self._watch = watch or Watch()
+        self._lagging: set[int] = set()
         self.replies = Replies(shapes, book, deadline_s, self._watch)
 
     def roll_call(self) -> Cohort:
@@ -341,7 +342,14 @@ class Coordinator:
             return Message(content, dst_node_id=node, message_type=message_type, group_id=stage)
 
         deadline_s = self._deadline_s if within_s is None else min(within_s, self._deadline_s)
-        mail = Mail(self._grid, compose, list(nodes), deadline_s=deadline_s, enough=enough)
+        mail = Mail(
+            self._grid,
+            compose,
+            list(nodes),
+            deadline_s=deadline_s,
+            enough=enough,
+            lagging=self._lagging,
+        )
         self._tell(stage, 0, len(nodes))
         for heard, (node, reply) in enumerate(mail.replies(), start=1):
             if reply is not None and not reply.has_error():

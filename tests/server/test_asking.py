@@ -148,6 +148,29 @@ def test_node_that_is_silent_for_a_quarter_of_the_deadline_is_asked_again(grid):
     assert 1.0 <= seconds < 2.0
 
 
+def test_node_that_lags_by_a_message_is_found_out_and_asked_twice_from_then_on(grid, monkeypatch):
+    """It hands over the answer to a question when the next one comes."""
+    monkeypatch.setattr(asking, "LAG_S", 0.2)
+    behind, lagging = [], set()
+
+    def on_push(message_id, node):
+        if node != 2:
+            grid.reply(message_id)
+            return
+        for earlier in behind:
+            grid.reply(earlier)
+        behind[:] = [message_id]
+
+    grid.on_push = on_push
+    heard, seconds = _mail(grid, deadline_s=8.0, lagging=lagging)
+    assert heard[2] is not None
+    assert 0.2 <= seconds < 1.0
+    assert lagging == {2}
+    heard, seconds = _mail(grid, deadline_s=8.0, lagging=lagging)
+    assert heard[2] is not None
+    assert seconds < 0.2
+
+
 def test_silent_node_is_asked_no_more_often_than_that(grid):
     grid.on_push = lambda message_id, node: node != 2 and grid.reply(message_id)
     _mail(grid, deadline_s=2.0)

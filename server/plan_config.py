@@ -178,13 +178,14 @@ class PlanFile(ModelTables):
         Raises:
             ConfigError: a knob is out of range, or several models have no rows to be weighed by.
         """
-        if len(self.models) > 1 and not self.public.valid_from:
+        terms = self.terms()
+        if len(terms) > 1 and not self.public.valid_from:
             raise ConfigError(
                 "several models are weighed by rows that silos hold back: set public.valid_from "
                 "and public.test_from, or name one model"
             )
         return PlanConfig(
-            terms=self.terms(),
+            terms=terms,
             privacy=self.privacy,
             cohort=self.cohort,
             declared_users=self.public.declared_users,

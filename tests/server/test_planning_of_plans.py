@@ -21,6 +21,9 @@ TABLES = {
 }
 
 
+HELD_BACK = {"declared_users": 500, "valid_from": "2026-01-01", "test_from": "2026-02-01"}
+
+
 def roster(n_silos=6):
     named = {f"store {num}": key_name(f"store {num}") for num in range(n_silos)}
     return {silo: Identity.generate(name).public.text() for silo, name in named.items()}
@@ -43,7 +46,7 @@ def test_plan_is_deployed_and_names_its_silos(catalogue):
 
 
 def test_plan_survives_both_of_its_texts(catalogue):
-    plan = make_plan(config(models=["gram", "mf"]), catalogue)
+    plan = make_plan(config(models=["gram", "mf"], public=HELD_BACK), catalogue)
     assert from_toml(to_toml(plan)) == RunPlan.from_json(plan.to_json()) == plan
 
 
@@ -115,6 +118,7 @@ def test_dates_are_public_facts_where_there_are_any():
         ({"models": ["gramm"]}, "did you mean 'gram'"),
         ({"models": []}, "at least one"),
         ({"models": ["gram", "gram"]}, "distinct"),
+        ({"models": ["gram", "mf"]}, "hold back"),
         ({"privacy": {"trust": "silo", "popularity_share": 0.99}}, "nothing for the models"),
         ({"privacy": {"trust": "silo", "fusion_share": 0.0}}, "between 0 and 1"),
         ({"mf": {"share": 0.0}}, "share"),
@@ -154,7 +158,7 @@ def test_somebody_elses_key_makes_no_plan(catalogue):
 
 
 def test_continued_plan_covers_the_earlier_one(catalogue):
-    asked = config(models=["gram", "mf"])
+    asked = config(models=["gram", "mf"], public=HELD_BACK)
     first = make_plan(asked, catalogue)
     more = replace(asked, privacy=replace(asked.privacy, epsilon=6.0), earlier=first)
     later = make_plan(more, catalogue)

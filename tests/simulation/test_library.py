@@ -13,7 +13,13 @@ def test_every_scenario_loads_and_says_what_it_shows(name):
     assert parse_metric(scenario.evaluation.headline).kind == "ndcg"
 
 
-VARIANTS = {"synthetic-1000", "online-retail-ii-sequence", "disjoint-merchants", "disjoint-makers"}
+VARIANTS = {
+    "synthetic-1000",
+    "online-retail-ii-sequence",
+    "disjoint-merchants",
+    "disjoint-makers",
+    "three-stores",
+}
 
 
 @pytest.mark.parametrize("name", set(scenario_names()) - VARIANTS - {"files"})

@@ -14,8 +14,11 @@ import pytest
 from deploy_files import DEPLOY, FILES, ROOT, tool
 
 HOSTS = re.compile(
-    r"(pypi|pythonhosted|npmjs|docker\.io|ghcr\.io|quay\.io|gcr\.io|deb\.debian|debian\.org)", re.I
+    r"(py[p]i|python[h]osted|npm[j]s|"
+    r"docker\.[i]o|ghcr\.[i]o|quay\.[i]o|gcr\.[i]o|deb\.[d]ebian|debian\.[o]rg)",
+    re.I,
 )
+"""Hosts of registries; brackets, so that no file of ours names one, this one included."""
 
 
 def load(name):

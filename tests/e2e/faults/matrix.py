@@ -16,7 +16,8 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
 from agent_faults import ABORT, EITHER, OTHER, SAME, Fault, every_fault  # noqa: E402
-from agents_world import Plot, Went, World, reference, unmount  # noqa: E402
+from agents_world import Plot, Went, World, reference  # noqa: E402
+from fault_tools import unmount  # noqa: E402
 
 AGAIN = "clean abort, then finished in a new attempt"
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
-from agents_world import leaks, reference, scenario, wrong_with  # noqa: E402
+from agents_world import reference, scenario  # noqa: E402
+from fault_tools import leaks, wrong_with  # noqa: E402
 from site_faults import (  # noqa: E402
     Blow,
     Storm,

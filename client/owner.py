@@ -80,7 +80,10 @@ class Owner:
             identity = Identity.seeded(workspace.read_silos()[1], key_name(silo_id))
             home = SiloHome(workspace.folder, silo_id)
             return cls(folder=folder, silo_id=silo_id, identity=identity, home=home)
-        raise ConfigError(f"{folder} is no owner's folder; make one with fondaco-client keys")
+        raise ConfigError(
+            f"{folder} is no owner's folder; make one with fondaco-client init or keys, or "
+            "simulated ones with fondaco-simulate run SCENARIO --keep-silos"
+        )
 
     @property
     def rows(self) -> Path:

@@ -47,7 +47,6 @@ EVENTS: Mapping[str, Fields] = {
     "courier.stopped": {},
     "coordinator.started": {"address": "address"},
     "coordinator.ended": {"program": "word", "exit_code": "count", "signal": "count"},
-    "coordinator.waits": {"program": "word", "seconds": "seconds"},
     "coordinator.stopped": {},
     "run.began": {"plan": "digest", "task": "word", "resumed": "count"},
     "run.stage": {"stage": "word", "heard": "count", "asked": "count"},

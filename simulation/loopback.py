@@ -26,15 +26,15 @@ from fondaco.shared.chain.keys import COORDINATOR, Identity
 from fondaco.shared.errors import ConfigError, RoundError
 from fondaco.shared.kit import Registration
 from fondaco.shared.plan_text import to_toml
-from fondaco.shared.supervisor import FLOWER_ENV, dies_with_us
+from fondaco.shared.supervisor import FLOWER_ENV, Process, Program
 from fondaco.shared.workspace import Workspace
 
 from .hosts import Hosts
 from .run import Prepared, Progress, federate, quiet, write_workspace
 
-READY_S = 90.0
 COMMAND_S = 1800.0
-POLL_S = 0.5
+STOP_S = 60.0
+"""How long `run` and `start` may take to end all that they keep going [s]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +75,7 @@ class Site:
     out: Path
     prepared: Prepared
     hosts: Hosts
-    running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    running: dict[str, Process] = field(default_factory=dict)
 
     @property
     def coordinator(self) -> Path:
@@ -162,31 +162,33 @@ class Site:
         for silo_id in self.prepared.silo_ids:
             self.start_silo(silo_id)
         for silo_id in self.prepared.silo_ids:
-            socket_path = self.courier(silo_id) / SOCKET
-            _wait(socket_path.is_socket, self.running[silo_id])
+            self.running[silo_id].await_health()
 
     def start_coordinator(self) -> None:
         """Start the coordinator, and wait until it answers."""
-        self._start("coordinator", [], "fondaco-server", "start", "--home", str(self.coordinator))
         settings = ServerHome.open(self.coordinator).settings
-        _wait(lambda: _listens(settings.host, settings.port), self.running["coordinator"])
+        command = [str(_tool("fondaco-server")), "start", "--home", str(self.coordinator)]
+        self._start("coordinator", command, lambda: _listens(settings.host, settings.port))
+        self.running["coordinator"].await_health()
 
     def start_silo(self, silo_id: str) -> None:
         """Start a silo's agent and courier."""
-        inside = self.hosts.inside(silo_id)
-        self._start(silo_id, inside, "fondaco-client", "run", "--home", str(self.home(silo_id)))
+        command = [*self.hosts.inside(silo_id), str(_tool("fondaco-client")), "run"]
+        command += ["--home", str(self.home(silo_id))]
+        self._start(silo_id, command, (self.courier(silo_id) / SOCKET).is_socket)
 
-    def _start(self, name: str, inside: Sequence[str], program: str, *arguments: str) -> None:
-        with self.log(name).open("ab") as log:
-            self.running[name] = subprocess.Popen(  # noqa: S603  (our own programs)
-                [*dies_with_us(), *inside, str(_tool(program)), *arguments],
-                cwd=self.out,
-                env=environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
+    def _start(self, name: str, command: Sequence[str], healthy: Callable[[], bool]) -> None:
+        self.running[name] = Process(
+            Program(
+                name=name,
+                command=command,
+                environment=environment(),
+                folder=self.out,
+                log=self.log(name),
+                healthy=healthy,
             )
+        )
+        self.running[name].start()
 
     def say(self, program: str, *arguments: str, may_fail: bool = False) -> str:
         """Return what one of our commands prints.
@@ -209,13 +211,7 @@ class Site:
 
     def stop(self, name: str, number: int = signal.SIGTERM) -> None:
         """End a process with everything that it started."""
-        process = self.running.pop(name)
-        _signal(process, number)
-        try:
-            process.wait(60)
-        except subprocess.TimeoutExpired:
-            _signal(process, signal.SIGKILL)
-            process.wait()
+        self.running.pop(name).stop(number, STOP_S)
 
     def stop_all(self) -> None:
         """End every process, the coordinator last."""
@@ -348,20 +344,3 @@ def _listens(host: str, port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(1.0)
         return probe.connect_ex((host, port)) == 0
-
-
-def _wait(ready: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
-    until = time.monotonic() + READY_S
-    while not ready():
-        if process.poll() is not None:
-            raise RoundError(f"a process ended with {process.returncode}; see its log")
-        if time.monotonic() > until:
-            raise RoundError(f"nobody listens after {READY_S:g} s; see the logs")
-        time.sleep(POLL_S)
-
-
-def _signal(process: subprocess.Popen[bytes], number: int) -> None:
-    try:
-        os.killpg(process.pid, number)
-    except ProcessLookupError:
-        return

@@ -151,7 +151,6 @@ def start(*, home: Home, as_json: AsJson = False) -> None:
     """Keep the coordinator's services going, in the foreground, until Ctrl-C or SIGTERM."""
     opened = ServerHome.open(home)
     logs.install("fondaco-server")
-    logs.stop_on_signals()
 
     def ready() -> None:
         enrolment = enrol(opened)
@@ -167,10 +166,7 @@ def start(*, home: Home, as_json: AsJson = False) -> None:
         else:
             _say_ready(facts, enrolment)
 
-    try:
-        serve(opened, ready)
-    except KeyboardInterrupt:
-        opened.audit.write("stop")
+    serve(opened, ready)
 
 
 def rotate(

@@ -13,7 +13,7 @@ from flwr.superlink.routers.fleet.router import router
 
 from fondaco.server.home import ServerHome, ServerSettings
 from fondaco.server.proxy import ROUTES
-from fondaco.server.services import _superexec, _superlink
+from fondaco.server.services import superexec_program, superlink_program
 from fondaco.shared.tls_check import explain_exit
 
 PROGRAMS = Path(sys.executable).parent
@@ -38,7 +38,7 @@ def run(home, *command):
     return done.stdout
 
 
-@pytest.mark.parametrize("describe", [_superlink, _superexec])
+@pytest.mark.parametrize("describe", [superlink_program, superexec_program])
 def test_flower_knows_every_flag_that_it_is_started_with(home, describe):
     program = describe(home)
     known = run(home, program.name, "--help")
@@ -55,7 +55,7 @@ def test_proxy_shows_all_fleet_routes_but_self_registration():
 
 def test_superexec_starts_no_program_that_the_house_did_not_write(home):
     assert {path.name for path in home.bin.iterdir()} == set(TASK_TYPE_TO_COMMAND.values())
-    path = _superexec(home).environment["PATH"].split(os.pathsep)
+    path = superexec_program(home).environment["PATH"].split(os.pathsep)
     assert path[0] == str(home.bin)
     assert str(PROGRAMS) not in path
 

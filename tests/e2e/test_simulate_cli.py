@@ -232,6 +232,6 @@ def test_an_unknown_customer_is_refused(client, finished):
         assert refused(done, "no customer", customer)
 
 
-def test_a_folder_that_holds_no_silo_is_refused(client, tmp_path):
+def test_a_folder_that_is_no_owners_is_refused(client, tmp_path):
     done = client("recommend", "--state", tmp_path, "--customer", "a")
-    assert refused(done, "holds no silo", "--keep-silos")
+    assert refused(done, "is no owner's folder", "--keep-silos")

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from fondaco.shared import supervisor as module
+from fondaco.shared.errors import ConfigError
 from fondaco.shared.supervisor import Program, Supervisor
 
 SLEEP = "import time; time.sleep(600)"
@@ -86,7 +87,7 @@ def hurried(monkeypatch):
     monkeypatch.setattr(module, "FIRST_PAUSE_S", 0.1)
     monkeypatch.setattr(module, "LONGEST_PAUSE_S", 0.4)
     monkeypatch.setattr(module, "STOP_S", 1.0)
-    monkeypatch.setattr(module._Running, "pause_s", 0.1)
+    monkeypatch.setattr(module, "LAST_WORDS_S", 0.5)
 
 
 def test_programs_start_in_order_and_stop_in_the_other():
@@ -130,7 +131,7 @@ def test_pause_between_starts_grows_to_its_longest():
     starts = [when for what, when in times if what == "started"]
     ends = [when for what, when in times if what == "ended"]
     pauses = [start - end for end, start in zip(ends, starts[1:], strict=False)]
-    assert pauses[0] >= 0.2
+    assert 0.1 <= pauses[0] < 0.4
     assert all(0.4 <= pause < 2 for pause in pauses[2:])
 
 
@@ -138,7 +139,7 @@ def test_program_that_ran_for_long_is_started_again_soon(monkeypatch):
     monkeypatch.setattr(module, "CALM_S", 0.0)
     run = Run(program("dies", "raise SystemExit(1)"))
     run.until(lambda: run.count("started", "dies") >= 5)
-    assert run.supervisor._running[0].pause_s == 0.1
+    assert run.supervisor._kept[0].failures == 1
 
 
 def test_signal_that_killed_a_program_is_told():
@@ -235,3 +236,82 @@ def test_signals_are_given_back():
     run = Run(program("a", SLEEP))
     run.until(lambda: run.count("started", "a"))
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_ignored_signal_stays_ignored(monkeypatch):
+    """`nohup` lets a program outlive its terminal."""
+    monkeypatch.setattr(signal, "getsignal", lambda number: signal.SIG_IGN)
+    before = signal.getsignal(signal.SIGHUP)
+    run = Run(program("a", SLEEP))
+    heard = []
+    monkeypatch.setattr(signal, "signal", lambda *words: heard.append(words))
+    run.until(lambda: run.count("started", "a"))
+    assert (before, heard) == (signal.SIG_IGN, [])
+
+
+def test_next_program_waits_until_the_first_does_its_work(tmp_path):
+    sign = tmp_path / "sign"
+    works = f"import pathlib, time; time.sleep(.5); pathlib.Path({str(sign)!r}).touch(); {SLEEP}"
+    run = Run(program("first", works, healthy=sign.exists), program("next", SLEEP))
+    seen = []
+    run.supervisor.event = lambda *news: (seen.append(sign.exists()), run.events.append(news))
+    run.until(lambda: run.count("started", "next"))
+    assert seen[:2] == [False, True]
+
+
+def test_program_that_ends_instead_of_working_is_explained(tmp_path):
+    log = tmp_path / "log"
+    one = program(
+        "a", "print('Exit Code: 605'); raise SystemExit(1)", healthy=lambda: False, log=log
+    )
+    told = []
+    with pytest.raises(ConfigError, match=r"a ended: Flower ended with its exit code 605.*log"):
+        Run(one).supervisor.run(lambda: told.append(1))
+    assert not told
+
+
+def test_program_that_stays_silent_is_ended_and_named(monkeypatch):
+    monkeypatch.setattr(module, "HEALTHY_S", 0.5)
+    run = Run(program("a", SLEEP, healthy=lambda: False))
+    with pytest.raises(ConfigError, match="a is silent after 0 s"):
+        run.supervisor.run()
+    assert run.count("stopped", "a") == 1
+
+
+def test_stop_is_heard_while_a_program_is_waited_for():
+    run, told = Run(program("a", SLEEP, healthy=lambda: False)), []
+    timer = threading.Timer(1.0, run.supervisor.stop)
+    timer.start()
+    run.supervisor.run(lambda: told.append(1))
+    assert not told
+    assert run.count("stopped", "a") == 1
+
+
+def test_care_starts_all_anew():
+    run = Run(program("a", SLEEP), program("b", SLEEP))
+    asked = iter([False, True])
+    run.supervisor.care = lambda: next(asked, False)
+    run.until(lambda: run.count("started", "b") == 2)
+    whats = [event[:2] for event in run.events]
+    assert whats[2:6] == [("stopped", "b"), ("stopped", "a"), ("started", "a"), ("started", "b")]
+
+
+def test_what_outlives_its_program_ends_with_everything(tmp_path):
+    """As a ServerApp outlives SuperExec."""
+    path = tmp_path / "family"
+    run = Run(program("a", FAMILY, path, outlived=True))
+    left = []
+
+    def killed_and_back():
+        pids = [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+        if len(pids) == 1 and alive(int(pids[0][0])):
+            os.kill(int(pids[0][0]), signal.SIGKILL)
+        if len(pids) > 1 and not left:
+            left.append(alive(int(pids[0][1])))
+        return len(pids) > 1
+
+    run.until(killed_and_back)
+    assert left == [True]
+    family = [int(pid) for pid in path.read_text().split()]
+    assert len(family) == 4
+    assert not any(map(alive, family))

@@ -239,9 +239,7 @@ def restarted(num: int) -> Strike:
 
     def strike(storm: Storm) -> bool:
         name = storm.silo(num)
-        process = storm.site.running.pop(name)
-        process.kill()
-        process.wait()
+        storm.site.stop(name, signal.SIGKILL)
         storm.site.start_silo(name)
         return True
 
@@ -263,9 +261,7 @@ def left(num: int) -> Strike:
     """Kill a silo's `run`, for good."""
 
     def strike(storm: Storm) -> bool:
-        process = storm.site.running.pop(storm.silo(num))
-        process.kill()
-        process.wait()
+        storm.site.stop(storm.silo(num), signal.SIGKILL)
         return True
 
     return strike
@@ -321,9 +317,7 @@ def down(seconds: float) -> Strike:
     """Kill the coordinator's services, and start them again after a while."""
 
     def strike(storm: Storm) -> bool:
-        process = storm.site.running.pop("coordinator")
-        process.kill()
-        process.wait()
+        storm.site.stop("coordinator", signal.SIGKILL)
         for program in ("superlink", "superexec", "serverapp"):
             if processes(program, storm.site.coordinator):
                 kill(program, storm.site.coordinator)

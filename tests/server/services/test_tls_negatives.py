@@ -12,7 +12,7 @@ import pytest
 
 from fondaco.server import tls
 from fondaco.server.nodes import enrol, keep
-from fondaco.server.services import _superlink, answers
+from fondaco.server.services import answers, superlink_program
 from fondaco.shared.errors import ConfigError
 from fondaco.shared.tls_check import check_tls, explain_exit
 
@@ -25,7 +25,7 @@ def superlink(make_home, processes, waiting):
 
     def run(*, plain=False, **changes):
         home = make_home(**changes)
-        program = _superlink(home)
+        program = superlink_program(home)
         command = [*program.command]
         if plain:
             keep_flags = [c for c in command if str(c) != "--enable-supernode-auth"]

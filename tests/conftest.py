@@ -2,9 +2,11 @@
 
 import os
 import signal
+import sys
 import traceback
 from dataclasses import replace
 from itertools import count
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +18,8 @@ from fondaco.shared.chain.keys import COORDINATOR, Identity, key_name
 from fondaco.shared.privacy.plan import GRID, Cohort, RunPlan
 from fondaco.shared.provenance import code_digest
 from fondaco.shared.vocabulary import Vocabulary
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 CATALOGUE = Catalogue(
     items=Vocabulary(tuple("abcde")),

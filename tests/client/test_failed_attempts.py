@@ -4,20 +4,16 @@ import json
 
 import numpy as np
 import pytest
+from builders import request_of, silo_of
 
 from fondaco.client import agent as agent_module
 from fondaco.client.agent import SiloAgent
-from fondaco.client.dataset import Fold, Rows, SiloDataset
 from fondaco.client.home import SiloHome
-from fondaco.shared import codec
 from fondaco.shared.chain.keys import Identity, key_name
 from fondaco.shared.errors import LedgerError, RefusalError
 from fondaco.shared.privacy.ledger import Ledger
-from fondaco.shared.records import RoundRequest
 
 OWNER = Identity.seeded(0, key_name("north"))
-
-NOTHING = np.empty(0, dtype=np.int64)
 
 
 @pytest.fixture
@@ -30,13 +26,7 @@ def make_agent(plan, catalogue, home):
     """Return a function: the agent of a silo of two customers, as after a restart."""
 
     def make():
-        none = Rows(user_nums=NOTHING, item_nums=NOTHING, times=np.empty(0))
-        fold = Fold(user_nums=NOTHING, history=none, targets=none)
-        rows = Rows(user_nums=np.array([0, 1]), item_nums=np.array([2, 3]), times=np.zeros(2))
-        users = np.array(["ann", "bob"])
-        dataset = SiloDataset(
-            silo_id="north", user_ids=users, n_items=5, train=rows, valid=fold, test=fold
-        )
+        dataset = silo_of([(0, 2), (1, 3)], users=("ann", "bob"))
         return SiloAgent(dataset, plan, catalogue, home)
 
     return make
@@ -53,24 +43,9 @@ def run_failing(make_agent, plan, monkeypatch):
         with monkeypatch.context() as broken:
             broken.setattr(agent_module, "clipped_sum", compute)
             with pytest.raises(type(error)):
-                make_agent().run_round(_request(plan))
+                make_agent().run_round(request_of(plan))
 
     return run
-
-
-def _request(plan, attempt=1):
-    return codec.encode(
-        RoundRequest(
-            plan_digest=plan.digest,
-            code_digest=plan.code_digest,
-            kind="popularity",
-            round_num=1,
-            attempt=attempt,
-            model_digest="",
-            head=NOTHING,
-            parameters=np.empty(0, dtype=np.float32),
-        )
-    )
 
 
 def _records(plan, home, *types):
@@ -86,7 +61,7 @@ def test_computation_that_failed_is_not_tried_again(make_agent, plan, home, run_
     run_failing(error)
     for _ in range(2):
         with pytest.raises(RefusalError, match="new attempt"):
-            make_agent().run_round(_request(plan))
+            make_agent().run_round(request_of(plan))
     assert len(_records(plan, home, "DEBIT")) == 1
     assert not _records(plan, home, "RELEASE")
 
@@ -100,7 +75,7 @@ def test_record_of_a_failed_computation_says_nothing_about_the_data(plan, home, 
 
 def test_new_attempt_after_a_failed_one_pays_again(make_agent, plan, home, run_failing):
     run_failing(ValueError())
-    assert make_agent().run_round(_request(plan, attempt=2))
+    assert make_agent().run_round(request_of(plan, attempt=2))
     assert len(_records(plan, home, "DEBIT")) == 2
 
 
@@ -113,5 +88,5 @@ def test_failures_that_no_data_cause_leave_the_attempt_open(
     make_agent, plan, home, run_failing, error
 ):
     run_failing(error)
-    assert make_agent().run_round(_request(plan))
+    assert make_agent().run_round(request_of(plan))
     assert len(_records(plan, home, "DEBIT", "RELEASE")) == 2

@@ -1,19 +1,14 @@
 """A ledger put back from a copy, beside an outbox and a mark that were not."""
 
-import numpy as np
 import pytest
+from builders import request_of, silo_of
 
 from fondaco.client.agent import SiloAgent
-from fondaco.client.dataset import Fold, Rows, SiloDataset
 from fondaco.client.home import SiloHome
-from fondaco.shared import codec
 from fondaco.shared.chain.store import Chain
 from fondaco.shared.chain.witness import Call
 from fondaco.shared.errors import RefusalError
 from fondaco.shared.privacy.noise import NoiseStream
-from fondaco.shared.records import RoundRequest
-
-NONE = np.empty(0, dtype=np.int64)
 
 
 class _Agent(SiloAgent):
@@ -31,35 +26,14 @@ def home(tmp_path):
 @pytest.fixture
 def start(plan, catalogue, home):
     def make():
-        rows = Rows(user_nums=NONE, item_nums=NONE, times=np.empty(0))
-        fold = Fold(user_nums=NONE, history=rows, targets=rows)
-        dataset = SiloDataset(
-            silo_id="north",
-            user_ids=np.array(["ann"]),
-            n_items=5,
-            train=rows,
-            valid=fold,
-            test=fold,
-        )
-        return _Agent(dataset, plan, catalogue, home, 0)
+        return _Agent(silo_of((), users=("ann",)), plan, catalogue, home, 0)
 
     return make
 
 
 @pytest.fixture
 def request_bytes(plan):
-    return codec.encode(
-        RoundRequest(
-            plan_digest=plan.digest,
-            code_digest=plan.code_digest,
-            kind="popularity",
-            round_num=1,
-            attempt=1,
-            model_digest="",
-            head=NONE,
-            parameters=np.empty(0, dtype=np.float32),
-        )
-    )
+    return request_of(plan)
 
 
 def _put_back(home, owner, lines):

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from builders import SMALL_RUN
 from safetensors import safe_open
 
 from fondaco.simulation.library import load_scenario
@@ -19,16 +20,7 @@ from fondaco.simulation.run import prepare, simulate, write_workspace
 
 REPOSITORY = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
-SMALL = (
-    "silos.count=3",
-    "dataset.n_users=300",
-    "dataset.n_items=100",
-    "dataset.declared_users=300",
-    "privacy.head=40",
-    "evaluation.bootstrap=10",
-    "evaluation.silos=1",
-    "baselines=[]",
-)
+SMALL = ("silos.count=3", *SMALL_RUN)
 QUIET = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",

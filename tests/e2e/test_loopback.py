@@ -6,17 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from builders import SMALL_DATA
 
 from fondaco.simulation.loopback import environment
 
 BIN = Path(sys.executable).parent
-SMALL = (
-    "silos.count=3",
-    "dataset.n_users=300",
-    "dataset.n_items=100",
-    "dataset.declared_users=300",
-    "privacy.head=40",
-)
+SMALL = ("silos.count=3", *SMALL_DATA)
 
 pytestmark = pytest.mark.slow
 

@@ -4,13 +4,12 @@ import re
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
+from builders import silo_of, zero_model
 
 from fondaco.client.agent import SiloAgent
 from fondaco.client.answers import answer, public_reason
 from fondaco.client.boundary.app import carrier
-from fondaco.client.dataset import Fold, Rows, SiloDataset
 from fondaco.client.home import SiloHome
 from fondaco.server.rounds import Coordinator
 from fondaco.server.watch import Watch
@@ -21,10 +20,8 @@ from fondaco.shared.codec import Shapes
 from fondaco.shared.errors import CodecError, RefusalError, RoundError
 from fondaco.shared.parts import Parts
 from fondaco.shared.preflight import NONCE, check, question, reply
-from fondaco.shared.records import GlobalModel
 from fondaco.simulation.grid import InProcessGrid
 
-NONE = np.empty(0, dtype=np.int64)
 LATE = 1009
 
 
@@ -81,45 +78,13 @@ class World:
 
 
 def _dataset(num):
-    rows = Rows(
-        user_nums=np.array([0, 0, 1]), item_nums=np.array([num % 5, 2, 3]), times=np.zeros(3)
-    )
-    empty = rows.take(np.zeros(3, dtype=bool))
-    fold = Fold(user_nums=NONE, history=empty, targets=empty)
     name = "north" if num == 0 else f"silo-{num + 1}"
-    users = np.array(["a", "b"])
-    return SiloDataset(silo_id=name, user_ids=users, n_items=5, train=rows, valid=fold, test=fold)
+    return silo_of([(0, num % 5), (0, 2), (1, 3)], silo_id=name)
 
 
 @pytest.fixture
 def world(make_plan, make_roster, catalogue, tmp_path, hasty):
     return World(make_plan(**make_roster(witnesses=0)), catalogue, tmp_path)
-
-
-def _model(plan, after_round):
-    def zeros(*shape):
-        return np.zeros(shape, dtype=np.float32)
-
-    items, head = plan.n_items, plan.head
-    return GlobalModel(
-        plan_digest=plan.digest,
-        catalogue_digest=plan.catalogue_digest,
-        after_round=after_round,
-        noisy_popularity=zeros(items),
-        popularity=zeros(items),
-        head=np.arange(head),
-        head_popularity=zeros(head),
-        gram_factors=zeros(head, 1),
-        gram_diagonal=zeros(head),
-        gram_top=zeros(head),
-        kernel_weights=zeros(1),
-        item_in=zeros(head, 1),
-        item_out=zeros(items, 1),
-        spectrum=zeros(head),
-        noise_edge=zeros(),
-        parameters=zeros(0),
-        fusion=zeros(*Shapes.of_plan(plan).fusion),
-    )
 
 
 def _without_the_late(world):
@@ -132,7 +97,7 @@ def _without_the_late(world):
 
 def test_late_silo_is_told_the_model_before_it_is_asked_and_takes_part(world):
     cohort = _without_the_late(world)
-    joined = world.coordinator.welcome(cohort, _model(world.plan, 0))
+    joined = world.coordinator.welcome(cohort, zero_model(world.plan, after_round=0))
     assert joined.silos[LATE] == "silo-10"
     result = world.coordinator.collect(joined, world.plan.releases[0])
     assert "silo-10" in result.present
@@ -193,7 +158,7 @@ def test_late_node_that_cannot_show_who_it_is_stays_out(world, name):
     act, why = STRANGERS[name]
     cohort = _without_the_late(world)
     world.instead[9, "status"] = act
-    joined = world.coordinator.welcome(cohort, _model(world.plan, 0))
+    joined = world.coordinator.welcome(cohort, zero_model(world.plan, after_round=0))
     assert joined.silos == cohort.silos
     assert why in joined.dropped[-1].reason
     assert "publish" not in world.actions(9)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from builders import zero_model
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
@@ -17,7 +18,7 @@ from fondaco.shared.errors import RoundError
 from fondaco.shared.models import MODELS, Sizes
 from fondaco.shared.models.autoencoder import AutoencoderTerms
 from fondaco.shared.parts import from_message, to_message
-from fondaco.shared.records import GlobalModel, PrivateUpdate, RoundRequest, SiloStatus
+from fondaco.shared.records import PrivateUpdate, RoundRequest, SiloStatus
 from fondaco.simulation.grid import InProcessGrid
 
 N_SILOS = 10  # of which the plan needs 9
@@ -283,31 +284,5 @@ def test_average_weighs_silos_by_public_weights(grid, plan):
 def test_publish_names_the_silos_that_did_not_take_the_model(coordinator, silos, plan):
     cohort = coordinator.roll_call()
     silos[3].status = _fail
-    dropped = coordinator.publish(cohort, _model(plan))
+    dropped = coordinator.publish(cohort, zero_model(plan))
     assert [(d.silo_id, d.round_num) for d in dropped] == [("s3", 3)]
-
-
-def _model(plan):
-    def zeros(*shape):
-        return np.zeros(shape, dtype=np.float32)
-
-    items, head = plan.n_items, plan.head
-    return GlobalModel(
-        plan_digest=plan.digest,
-        catalogue_digest=plan.catalogue_digest,
-        after_round=2,
-        noisy_popularity=zeros(items),
-        popularity=zeros(items),
-        head=np.arange(head),
-        head_popularity=zeros(head),
-        gram_factors=zeros(head, 1),
-        gram_diagonal=zeros(head),
-        gram_top=zeros(head),
-        kernel_weights=zeros(1),
-        item_in=zeros(head, 1),
-        item_out=zeros(items, 1),
-        spectrum=zeros(head),
-        noise_edge=zeros(),
-        parameters=zeros(0),
-        fusion=zeros(*Shapes.of_plan(plan).fusion),
-    )

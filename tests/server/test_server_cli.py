@@ -6,6 +6,7 @@ import sys
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
+from builders import ITEMS_CSV, PLAN_CONFIG
 from typer.testing import CliRunner
 
 from fondaco.client import cli as client_cli
@@ -16,16 +17,7 @@ from fondaco.shared.chain.keys import COORDINATOR, Identity, key_name
 from fondaco.shared.plan_text import read_plan, to_toml
 from fondaco.shared.provenance import code_digest
 
-CONFIG = """
-name = "north sea"
-[public]
-declared_users = 500
-[privacy]
-trust = "silo"
-head = 4
-"""
 SILOS = [f"store {num}" for num in range(4)]
-ITEMS = "item_id,text,price\nb,rug,\na,lamp,3.5\nc,lamp,\nd,,\ne,,\n"
 
 
 def run(*words, app=cli.app, code=0):
@@ -55,8 +47,8 @@ def fails(monkeypatch, capsys):
 @pytest.fixture
 def folder(tmp_path):
     """What a coordinator has before the first plan."""
-    (tmp_path / "config.toml").write_text(CONFIG)
-    (tmp_path / "items.csv").write_text(ITEMS)
+    (tmp_path / "config.toml").write_text(PLAN_CONFIG)
+    (tmp_path / "items.csv").write_text(ITEMS_CSV)
     keys = [Identity.seeded(0, key_name(silo)).public.text() for silo in SILOS]
     (tmp_path / "peers.txt").write_text("\n".join(keys))
     (tmp_path / "coordinator.pub").write_text(Identity.seeded(0, COORDINATOR).public.text())
@@ -198,7 +190,7 @@ def test_show_says_what_an_agent_would_refuse(make_plan, tmp_path):
 
 
 def test_shared_noise_is_masked_in_a_deployment(folder):
-    (folder / "config.toml").write_text(CONFIG.replace('"silo"', '"aggregate"'))
+    (folder / "config.toml").write_text(PLAN_CONFIG.replace('"silo"', '"aggregate"'))
     run(*new(folder))
     facts = json.loads(run("plan", "show", folder / "plan.toml", "--json").stdout)
     assert facts["promise"]["secure_aggregation"] == "masked-sum"
@@ -233,8 +225,8 @@ def test_show_tells_what_masks_give_and_what_not(
     ("file", "text", "problem"),
     [
         ("config.toml", "name = 3 4", "cannot be read as TOML"),
-        ("config.toml", CONFIG + "epsilom = 1", "did you mean 'privacy.epsilon'"),
-        ("config.toml", CONFIG.replace("500", "'many'"), "public.declared_users='many'"),
+        ("config.toml", PLAN_CONFIG + "epsilom = 1", "did you mean 'privacy.epsilon'"),
+        ("config.toml", PLAN_CONFIG.replace("500", "'many'"), "public.declared_users='many'"),
         ("items.csv", "item_id,price\na,cheap\n", "items.csv line 2, column 'price': 'cheap'"),
         ("peers.txt", "hello", "peers.txt line 1: 'hello' is no public key"),
         ("coordinator.pub", "hello", "coordinator.pub line 1"),
@@ -248,7 +240,7 @@ def test_mistake_in_a_file_is_one_line_that_names_it(folder, fails, file, text, 
 
 
 def test_other_catalogue_beside_the_plan_is_left_alone(plan_file, folder, fails):
-    (folder / "items.csv").write_text(ITEMS + "f,new,\n")
+    (folder / "items.csv").write_text(ITEMS_CSV + "f,new,\n")
     before = (folder / "catalogue.json").read_bytes()
     line = fails(*new(folder, out="other.toml"))
     assert "holds another catalogue" in line

@@ -7,36 +7,18 @@ import sys
 import time
 from dataclasses import replace
 
-import numpy as np
+from builders import request_of, silo_of, witnessed
 
-from fondaco.client.dataset import Fold, Rows, SiloDataset
 from fondaco.client.limits import new_policy
 from fondaco.client.loading import ReadFor, save_snapshot
 from fondaco.client.owner import Owner
-from fondaco.shared import codec
 from fondaco.shared.catalogue import save_catalogue
-from fondaco.shared.chain.keys import COORDINATOR, Identity, PublicKey
-from fondaco.shared.chain.notes import cosign
+from fondaco.shared.chain.keys import PublicKey
 from fondaco.shared.chain.witness import Call
 from fondaco.shared.parts import Parts
-from fondaco.shared.records import RoundRequest
 
-CANARY = "canary-customer-4711"
-HEAD = np.array([4, 2, 0, 1])
-NONE = np.empty(0, dtype=np.int64)
-SERVER = Identity.seeded(0, COORDINATOR)
 AGENT = [sys.executable, "-m", "fondaco.client.cli", "run", "--agent-only"]
 START_S = 60.0
-
-
-def dataset(items=(0, 2, 3), silo_id="north"):
-    rows = Rows(user_nums=np.array([0, 0, 1]), item_nums=np.array(items), times=np.zeros(3))
-    empty = rows.take(np.zeros(3, dtype=bool))
-    fold = Fold(user_nums=NONE, history=empty, targets=empty)
-    users = np.array([CANARY, f"{CANARY}-too"])
-    return SiloDataset(
-        silo_id=silo_id, user_ids=users, n_items=5, train=rows, valid=fold, test=fold
-    )
 
 
 class OwnedFolder:
@@ -70,26 +52,13 @@ class OwnedFolder:
         save_catalogue(self.catalogue, self.home / "kit" / "catalogue.json")
 
     def write_rows(self, **changes):
-        save_snapshot(dataset(**changes), self.owner.rows, ReadFor.of_plan(self.plan))
+        save_snapshot(silo_of(**changes), self.owner.rows, ReadFor.of_plan(self.plan))
 
     def request(self, kind="popularity", **changes):
         """Return what an honest coordinator, with honest witnesses, asks."""
-        request = RoundRequest(
-            plan_digest=self.plan.digest,
-            code_digest=self.plan.code_digest,
-            kind=kind,
-            round_num={"popularity": 1, "gram": 2}[kind],
-            attempt=1,
-            model_digest="",
-            head=HEAD if kind == "gram" else NONE,
-            parameters=np.empty(0, dtype=np.float32),
-        )
         with self.owner.ledger() as ledger:
-            note = ledger.chain.note()
-        signers = [SERVER, *(self._make_owner(silo) for silo in ("silo-2", "silo-3"))]
-        note += "".join(cosign(note, signer, 1_700_000_000) for signer in signers)
-        blob = codec.encode(replace(request, **changes))
-        return Parts(blob, Call(note=note).to_bytes())
+            note = witnessed(ledger, map(self._make_owner, ("silo-2", "silo-3")))
+        return Parts(request_of(self.plan, kind, **changes), Call(note=note).to_bytes())
 
     def leave(self):
         with self.owner.ledger() as ledger:

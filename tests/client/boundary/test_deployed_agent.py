@@ -4,6 +4,7 @@ import os
 from dataclasses import replace
 
 import pytest
+from builders import silo_of
 
 from fondaco.client import answers
 from fondaco.client import deployed as deployed_agent
@@ -98,9 +99,7 @@ def test_deployed_plan_in_a_simulated_silos_folder_is_refused(owned, tmp_path):
     workspace.prepare(owned.plan, owned.catalogue, ["north"], seed=0)
     folder = tmp_path / "run" / "silos" / "north"
     folder.parent.mkdir(parents=True, exist_ok=True)
-    from owned_folder import dataset  # noqa: PLC0415
-
-    save_silo(dataset(), folder)
+    save_silo(silo_of(), folder)
     with pytest.raises(ConfigError, match="its keys are public"):
         DeployedAgent(folder)
 
@@ -138,7 +137,7 @@ def test_newer_rows_are_taken_up_at_the_next_message(owned):
     deployed = DeployedAgent(owned.home)
     before = deployed.agent
     assert deployed.agent is before
-    owned.write_rows(items=(1, 1, 3))
+    owned.write_rows(pairs=((0, 1), (0, 1), (1, 3)))
     assert deployed.agent is not before
     deployed.answer("release", owned.request())
 

@@ -11,7 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from owned_folder import CANARY, wait_for
+from builders import CANARY
+from owned_folder import wait_for
 
 from fondaco.client import service
 from fondaco.client.boundary.desk import listen

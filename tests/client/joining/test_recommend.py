@@ -8,15 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from builders import N_HEAD, N_ITEMS, taste_catalogue
 from kits import mode_of
-from shop_rows import (
-    N_HEAD,
-    N_ITEMS,
-    model_values,
-    shop_catalogue,
-    shop_rows,
-    with_one_more,
-)
+from shop_rows import model_values, shop_rows, with_one_more
 
 from fondaco.client.dataset_files import save_silo
 from fondaco.client.owner import Owner
@@ -34,7 +28,7 @@ COLUMNS = ["customer", "rank", "item_id", "score", "global", "own", "content"]
 @pytest.fixture
 def make_shop_plan(script, coordinator):
     """Return a function: changed terms -> a plan over the shop's items."""
-    coordinator.catalogue = shop_catalogue()
+    coordinator.catalogue = taste_catalogue()
     statistics = ("popularity", 1, N_ITEMS), ("gram", 9, N_HEAD * (N_HEAD + 1) // 2)
     terms = {"statistics": statistics, "n_items": N_ITEMS, "head": N_HEAD}
     return lambda **changes: coordinator.plan(script.home, **{**terms, **changes})
@@ -267,16 +261,16 @@ def test_rows_that_were_read_for_the_next_plan_serve_with_the_model_that_there_i
         statistics=(("popularity", 1, len(longer)), ("gram", 9, N_HEAD * (N_HEAD + 1) // 2)),
     )
     init(coordinator.kit(next_plan), "--yes")
-    rows, moved = shop_rows(), longer.items.nums(shop_catalogue().items.ids)
+    rows, moved = shop_rows(), longer.items.nums(taste_catalogue().items.ids)
     assert (moved != np.arange(N_ITEMS)).any()
-    save_silo(recounted(rows, shop_catalogue(), longer), _data(script))
+    save_silo(recounted(rows, taste_catalogue(), longer), _data(script))
     read_for = {"catalogue_digest": longer.digest}
     (_data(script) / "read-for.json").write_text(json.dumps(read_for))
     assert json.loads(recommend("--customer", "u3", "--json"))["items"] == before
 
 
 def test_rows_are_counted_by_another_catalogue_and_back():
-    rows, ours = shop_rows(), shop_catalogue()
+    rows, ours = shop_rows(), taste_catalogue()
     sold = np.arange(N_ITEMS) % 3 > 0
     rows = replace(rows, assortment=sold)
     longer = with_one_more(ours)
@@ -290,12 +284,12 @@ def test_rows_are_counted_by_another_catalogue_and_back():
 
 
 def test_rows_of_items_that_a_catalogue_lacks_are_left_out():
-    rows, longer = shop_rows(), with_one_more(shop_catalogue())
-    less = replace(shop_catalogue(), items=Vocabulary(("i00", *(f"x{n}" for n in range(1, 24)))))
-    fewer = recounted(rows, shop_catalogue(), less)
+    rows, longer = shop_rows(), with_one_more(taste_catalogue())
+    less = replace(taste_catalogue(), items=Vocabulary(("i00", *(f"x{n}" for n in range(1, 24)))))
+    fewer = recounted(rows, taste_catalogue(), less)
     assert set(fewer.train.item_nums.tolist()) <= {0}
     assert len(fewer.valid.user_nums) == len(np.unique(fewer.valid.targets.user_nums))
-    assert len(recounted(rows, shop_catalogue(), longer).train) == len(rows.train)
+    assert len(recounted(rows, taste_catalogue(), longer).train) == len(rows.train)
 
 
 def test_erased_customer_is_served_no_more_even_if_rows_come_back(script, shop, recommend):

@@ -1,37 +1,17 @@
 """A silo in deploy mode, and what must hold of it whatever it is asked."""
 
-from dataclasses import replace
-
-import numpy as np
 import pytest
+from builders import request_of, silo_of, witnessed
 
 from fondaco.client.agent import SiloAgent
-from fondaco.client.dataset import Fold, Rows, SiloDataset
 from fondaco.client.home import SiloHome
 from fondaco.client.limits import new_policy
 from fondaco.shared import codec
-from fondaco.shared.chain.keys import COORDINATOR, Identity
-from fondaco.shared.chain.notes import cosign
 from fondaco.shared.chain.store import Record, check_links
 from fondaco.shared.codec import Shapes
 from fondaco.shared.errors import CodecError, RefusalError
 from fondaco.shared.privacy.ledger import Ledger
-from fondaco.shared.records import PrivateUpdate, RoundRequest
-
-HEAD = np.array([4, 2, 0, 1])
-NONE = np.empty(0, dtype=np.int64)
-SERVER = Identity.seeded(0, COORDINATOR)
-CANARY = "canary-customer-4711"
-
-
-def _dataset():
-    rows = Rows(user_nums=np.array([0, 0, 1]), item_nums=np.array([0, 2, 3]), times=np.zeros(3))
-    empty = rows.take(np.zeros(3, dtype=bool))
-    fold = Fold(user_nums=NONE, history=empty, targets=empty)
-    users = np.array([CANARY, f"{CANARY}-too"])
-    return SiloDataset(
-        silo_id="north", user_ids=users, n_items=5, train=rows, valid=fold, test=fold
-    )
+from fondaco.shared.records import PrivateUpdate
 
 
 class Silo:
@@ -50,30 +30,18 @@ class Silo:
     def agent_for(self, plan, catalogue=None, identity=None):
         """Return an agent of this silo's rows and ledger, made for any plan."""
         catalogue, identity = catalogue or self.catalogue, identity or self.identity
-        return SiloAgent(_dataset(), plan, catalogue, self.home, identity=identity)
+        return SiloAgent(silo_of(), plan, catalogue, self.home, identity=identity)
 
     def ledger(self):
         return Ledger.open_or_create(self.home.ledger, "north", self.identity, self.plan)
 
     def request(self, kind="popularity", **changes):
-        request = RoundRequest(
-            plan_digest=self.plan.digest,
-            code_digest=self.plan.code_digest,
-            kind=kind,
-            round_num={"popularity": 1, "gram": 2}[kind],
-            attempt=1,
-            model_digest="",
-            head=HEAD if kind == "gram" else NONE,
-            parameters=np.empty(0, dtype=np.float32),
-        )
-        return codec.encode(replace(request, **changes))
+        return request_of(self.plan, kind, **changes)
 
     def witnessed(self, *names):
         """Return the present head as honest witnesses would have signed it."""
         with self.ledger() as ledger:
-            note = ledger.chain.note()
-        signers = [SERVER, *map(self.make_owner, names or ("silo-2", "silo-3"))]
-        return note + "".join(cosign(note, signer, 1_700_000_000) for signer in signers)
+            return witnessed(ledger, map(self.make_owner, names or ("silo-2", "silo-3")))
 
     def ask(self, blob, note=None):
         return self.agent.run_round(blob, self.witnessed() if note is None else note)

@@ -4,7 +4,7 @@ import struct
 from dataclasses import replace
 
 import numpy as np
-from deployed_silo import SERVER
+from builders import SERVER
 
 from fondaco.shared import codec
 from fondaco.shared.chain.notes import cosign, parse_note

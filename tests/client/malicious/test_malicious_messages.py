@@ -5,7 +5,7 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
-from deployed_silo import CANARY
+from builders import CANARY
 from malicious_orders import CALLS, MODELS_SENT, OTHER
 
 from fondaco.client.app import make_app

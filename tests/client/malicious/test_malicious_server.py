@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
-from deployed_silo import CANARY, HEAD
+from builders import CANARY, HEAD
 from malicious_orders import BYTES, CALLS, COHORTS, FIELDS, HEADS, MODELS_SENT, NOTES, ORDERS, OTHER
 
 from fondaco.client import agent as agent_module

@@ -19,6 +19,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+from builders import SMALL_RUN
 from fault_tools import CANARY, leaks, notes, wrong_with
 
 from fondaco.client.boundary.app import carrier
@@ -38,16 +39,6 @@ from fondaco.simulation.grid import InProcessGrid
 from fondaco.simulation.library import load_scenario
 from fondaco.simulation.run import Prepared, federate, prepare, write_workspace
 
-SMALL = (
-    "dataset.n_users=300",
-    "dataset.n_items=100",
-    "dataset.declared_users=300",
-    "privacy.head=40",
-    "evaluation.bootstrap=10",
-    "evaluation.silos=1",
-    "baselines=[]",
-    'models=["gram"]',
-)
 ENDED_S = 240.0
 PATIENCE_S = 20.0
 MOST_STARTS = 40
@@ -65,7 +56,9 @@ Act = Callable[[], None]
 @cache
 def scenario(n_silos: int = 3, *more: str) -> Prepared:
     """Return the cheap scenario; every customer's name is one that no log may hold."""
-    prepared = prepare(load_scenario("synthetic", (f"silos.count={n_silos}", *SMALL, *more)))
+    prepared = prepare(
+        load_scenario("synthetic", (f"silos.count={n_silos}", *SMALL_RUN, 'models=["gram"]', *more))
+    )
     silos = [
         replace(silo, user_ids=np.array([f"{CANARY}{num}-{i}" for i in range(silo.n_users)]))
         for num, silo in enumerate(prepared.silos)

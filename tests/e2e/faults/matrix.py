@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+sys.path[:0] = [str(Path(__file__).parents[up]) for up in range(3)]
 
 from agent_faults import ABORT, EITHER, OTHER, SAME, Fault, every_fault  # noqa: E402
 from agents_world import Plot, Went, World, reference  # noqa: E402

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+sys.path[:0] = [str(Path(__file__).parents[up]) for up in range(3)]
 
 from agents_world import reference, scenario  # noqa: E402
 from fault_tools import leaks, wrong_with  # noqa: E402

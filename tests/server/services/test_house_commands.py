@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from builders import ITEMS_CSV, PLAN_CONFIG
 from typer.testing import CliRunner
 
 from fondaco.server import cli
@@ -13,15 +14,6 @@ from fondaco.shared.errors import ConfigError
 from fondaco.shared.kit import Kit, fingerprint
 from fondaco.shared.plan_text import read_plan
 
-CONFIG = """
-name = "north sea"
-[public]
-declared_users = 500
-[privacy]
-trust = "silo"
-head = 4
-"""
-ITEMS = "item_id,text,price\nb,rug,\na,lamp,3.5\nc,lamp,\nd,,\ne,,\n"
 SILOS = ("alpha", "beta", "gamma")
 
 
@@ -103,8 +95,8 @@ def planned(folder, tmp_path, make_silo):
     """A home with three registered silos and a plan for them."""
     for name in SILOS:
         assert said("register", make_silo(name).file, "--home", folder)["pending"]
-    (tmp_path / "config.toml").write_text(CONFIG)
-    (tmp_path / "items.csv").write_text(ITEMS)
+    (tmp_path / "config.toml").write_text(PLAN_CONFIG)
+    (tmp_path / "items.csv").write_text(ITEMS_CSV)
     words = ("--catalogue", tmp_path / "items.csv", "--out", tmp_path / "plan.toml")
     text = run("plan", "new", tmp_path / "config.toml", "--home", folder, *words)
     assert f"invite SILO --plan {tmp_path}/plan.toml --home {folder}" in text

@@ -124,8 +124,17 @@ def look_at_users(patient: Patient) -> Iterator[Check]:
         return
     courier = Path(patient.deployment.courier)
     ours, theirs = patient.home.stat().st_uid, courier.stat().st_uid
+    seen = f"agent: {_user(ours)}, courier: {_user(theirs)}"
+    if not ours:
+        yield Check(
+            name="OS users",
+            state="warn",
+            seen=f"{seen}: the agent, which reads your rows, would have the rights of root",
+            fix=f"give the folder to a user of its own: chown -R OWNER {patient.home}; run as root "
+            "then starts the agent as that user",
+        )
+        return
     if ours != theirs:
-        seen = f"agent: {_user(ours)}, courier: {_user(theirs)}"
         yield Check(name="OS users", state="ok", seen=seen)
         return
     yield Check(

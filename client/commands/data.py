@@ -7,18 +7,17 @@ from typing import Annotated
 
 import typer
 
-from fondaco.shared.audit_log import AuditLog
 from fondaco.shared.console import AsJson, Bars, out_console
 from fondaco.shared.errors import ConfigError, DataError
 from fondaco.shared.privacy.plan import RunPlan
 
+from ..joining import audit
 from ..kit_files import find_catalogue, newest_plan
 from ..loading import Loaded, read_settings
 from ..loading import load as load_rows
 from ..owner import Owner
 from .options import Home
 
-LOG = "audit.jsonl"
 _WORDS = {
     "trained": "rows that releases may read",
     "quarantined": "bad rows, put aside",
@@ -46,7 +45,7 @@ def load(
     owner = Owner.open(home)
     settings = read_settings(owner.folder, source)
     plan = _plan(owner)
-    log, kind = AuditLog(owner.folder / LOG), settings.source.kind
+    kind = settings.source.kind
     try:
         with Bars() as tell:
             loaded = load_rows(
@@ -58,9 +57,9 @@ def load(
                 accept_schema=accept_schema,
             )
     except DataError:
-        log.write("load", source=kind, outcome="refused")
+        audit(owner, "load", source=kind, outcome="refused")
         raise
-    log.write("load", source=kind, outcome="done")
+    audit(owner, "load", source=kind, outcome="done")
     if as_json:
         print(json.dumps({"silo_id": owner.silo_id, "local_only": True, **asdict(loaded)}))
         return

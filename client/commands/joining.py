@@ -14,7 +14,7 @@ from fondaco.shared.console import AsJson, err_console, out_console
 from ..doctor import Check, examine
 from ..doctor_host import EVERYTHING
 from ..joining import Joined, Peer, Wishes, join, pin_peers
-from .options import Home, busy
+from .options import AnyonesHome, busy
 
 
 def init(
@@ -78,7 +78,7 @@ def init(
     _say_next(joined)
 
 
-def doctor(*, home: Home, as_json: AsJson = False) -> None:
+def doctor(*, home: AnyonesHome, as_json: AsJson = False) -> None:
     """Look whether this owner's side could run; every failure says how to mend it.
 
     Nothing is changed and no customer is read. Ends with 0 if nothing failed, with 1 otherwise.

@@ -13,12 +13,12 @@ from ..courier_folder import node_public
 from ..deployment import DEPLOYMENT, read_deployment
 from ..joining import audit, renew_node_key, write_registration
 from ..owner import Owner
-from .options import Home
+from .options import AnyonesHome, as_its_user
 
 
 def keys(
     *,
-    home: Home,
+    home: AnyonesHome,
     silo: Annotated[str, typer.Option(help="The silo's public name; makes a new key.")] = "",
     rotate: Annotated[
         bool, typer.Option(help="Replace the key; plans that name the old one end.")
@@ -45,6 +45,7 @@ def keys(
     owner = Owner.make(home, silo) if silo else Owner.open(home)
     joined = (home / DEPLOYMENT).is_file()
     if rotate:
+        as_its_user(home)
         owner = owner.rotate()
         audit(owner, "rotate", what="identity")
     if rotate_node:

@@ -9,12 +9,12 @@ from fondaco.client.service import run as run_both
 from fondaco.client.service import serve_agent, serve_courier, socket_path
 from fondaco.shared.logs import guard
 
-from .options import Home
+from .options import AnyonesHome
 
 
 def run(
     *,
-    home: Home,
+    home: AnyonesHome,
     agent_only: Annotated[
         bool,
         typer.Option("--agent-only", help="Start no courier: systemd or a container does."),

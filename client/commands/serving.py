@@ -17,7 +17,7 @@ from ..serving import PARTS
 from ..serving.files import write_lists, writer_for
 from ..serving.lists import ABOUT_PARTS, SiloState
 from ..state import open_serving
-from .options import busy
+from .options import HOME_HELP, as_its_user, busy
 
 
 def recommend(
@@ -27,7 +27,8 @@ def recommend(
         typer.Option(
             "--home",
             "--state",
-            help="The owner's folder; a silo of a simulation (DIR/silos/NAME) is one too.",
+            help=HOME_HELP,
+            callback=as_its_user,
         ),
     ],
     customer: Annotated[str, typer.Option(help="The customer's id: a list for this one.")] = "",

@@ -3,6 +3,7 @@
 import os
 import pwd
 import shutil
+import subprocess
 import sys
 import tempfile
 from contextlib import suppress
@@ -16,6 +17,7 @@ from fondaco.client.joining import Wishes, join
 from fondaco.shared.errors import ConfigError
 
 NOBODY = "nobody"
+PYTHON = sys.executable
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
 
 
@@ -131,3 +133,37 @@ def test_doctor_of_the_owner_says_what_only_the_couriers_user_can_tell(
         assert {found[name].state for name in ("permissions", "OS users", "TLS")} == {"ok"}
 
     assert children.ended(look) == 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("policy", "--epsilon-per-year", "9"),
+        ("load",),
+        ("erase", "ann"),
+        ("leave",),
+        ("ledger",),
+        ("status",),
+        ("history",),
+        ("recommend", "--customer", "ann"),
+        ("keys", "--rotate"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_root_leaves_nothing_in_another_users_folder(coordinator, open_place, words):
+    owner, home = pwd.getpwnam("daemon"), open_place / "shop"
+    home.mkdir(mode=0o700)
+    os.chown(home, owner.pw_uid, owner.pw_gid)
+    join(coordinator.kit(), home, Wishes(courier=open_place / "courier", out=open_place))
+    before = {path: path.lstat().st_mtime_ns for path in home.rglob("*")}
+    done = subprocess.run(  # noqa: S603
+        [PYTHON, "-m", "fondaco.client.cli", *words, "--home", home],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "belongs to OS user 'daemon'" in done.stderr
+    assert "sudo -u daemon" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert {path: path.lstat().st_mtime_ns for path in home.rglob("*")} == before

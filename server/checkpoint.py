@@ -1,16 +1,16 @@
 """What the coordinator keeps per round, so that a killed run resumes with the same result."""
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from fondaco.shared.errors import RoundError
+
+from .tensors import save_tensors
 
 _KEY = "total"
 
@@ -56,11 +56,7 @@ class Checkpoints:
             "dropped": [asdict(d) for d in result.dropped],
         }
         path = self._path(result.round_num)
-        partial = path.with_suffix(".part")
-        save_file({_KEY: result.total}, partial, metadata={"facts": json.dumps(facts)})
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
+        save_tensors({_KEY: result.total}, path, {"facts": json.dumps(facts)})
 
     def load(self, round_num: int) -> RoundResult | None:
         """Return a finished round of this plan, None if it has not been finished.

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 import scipy.linalg as sla
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
 from scipy.sparse import csr_matrix
 
 from fondaco.shared.models.base import Timelines
 from fondaco.shared.models.published import GlobalParts, never_ranked
 from fondaco.shared.models.student import Student, Student8, unit_rows
+
+from .tensors import save_tensors
 
 Array = NDArray[np.float64]
 
@@ -124,9 +125,7 @@ def save_student(student: Student8, teacher_digest: str, path: Path) -> None:
         "item_out_scales": student.item_out.scales,
         "bias": student.bias,
     }
-    partial = path.with_suffix(".part")
-    save_file(arrays, partial, metadata={"schema": "1", "teacher": teacher_digest})
-    partial.replace(path)
+    save_tensors(arrays, path, {"schema": "1", "teacher": teacher_digest})
 
 
 def _timelines(history: csr_matrix) -> Timelines:

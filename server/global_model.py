@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from fondaco.shared import codec
 from fondaco.shared.catalogue import Catalogue
@@ -24,6 +23,7 @@ from fondaco.shared.records import GlobalModel
 
 from .checkpoint import RoundResult
 from .fusion import reference_alone
+from .tensors import save_tensors
 
 SCHEMA = 2
 ARRAYS = tuple(f.name for f in fields(GlobalModel) if f.type not in (str, int))
@@ -155,9 +155,7 @@ def save_global_model(model: GlobalModel, plan: RunPlan, path: Path) -> None:
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path.with_suffix(".json"), json.dumps(facts, indent=1, sort_keys=True))
-    partial = path.with_suffix(".part")
-    save_file(arrays, partial, metadata={"facts": json.dumps(facts)})
-    partial.replace(path)
+    save_tensors(arrays, path, {"facts": json.dumps(facts)})
 
 
 def load_global_model(path: Path, catalogue: Catalogue | None = None) -> Artefact:

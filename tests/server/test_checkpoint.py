@@ -2,8 +2,10 @@ import json
 
 import numpy as np
 import pytest
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
+from fondaco.server import tensors
 from fondaco.server.checkpoint import Checkpoints, Dropped, RoundResult
 from fondaco.shared.errors import RoundError
 
@@ -72,3 +74,16 @@ def test_file_without_its_facts_is_refused(checkpoints, path, metadata):
     save_file({"total": RESULT.total}, path, metadata=metadata)
     with pytest.raises(RoundError, match="damaged"):
         checkpoints.load(1)
+
+
+def test_full_disk_is_named_and_leaves_the_earlier_round(checkpoints, path, monkeypatch):
+    before = path.read_bytes()
+
+    def full(arrays, partial, metadata):
+        partial.write_bytes(b"torn")
+        raise SafetensorError("Error while serializing: I/O error: No space left on device")
+
+    monkeypatch.setattr(tensors, "save_file", full)
+    with pytest.raises(OSError, match=r"round-1.* could not be written .*No space.*make room"):
+        checkpoints.save(RESULT)
+    assert [entry.read_bytes() for entry in path.parent.iterdir()] == [before]

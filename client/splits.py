@@ -1,5 +1,7 @@
 """Rows of one silo -> train, validation and test: cut by time, by count or by customers."""
 
+from typing import TypedDict
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -45,11 +47,8 @@ def split_by_time(
         silo_id=silo_id,
         user_ids=user_ids,
         n_items=n_items,
-        train=rows.take(train),
-        valid=_fold(rows, train, ~train & ~test, keep_repeats),
-        test=_fold(rows, ~test, test, keep_repeats),
-        interim=rows.take(~train & ~test),
         assortment=assortment,
+        **_folds(rows, train, test, keep_repeats),
     )
 
 
@@ -83,11 +82,8 @@ def split_last_k(
         silo_id=silo_id,
         user_ids=user_ids,
         n_items=n_items,
-        train=rows.take(train),
-        valid=_fold(rows, train, ~train & ~test, keep_repeats),
-        test=_fold(rows, ~test, test, keep_repeats),
-        interim=rows.take(~train & ~test),
         assortment=assortment,
+        **_folds(rows, train, test, keep_repeats),
     )
 
 
@@ -153,6 +149,26 @@ def hold_out_customers(
         test=_fold(rows, test & ~hidden, test & hidden, keep_repeats=False),
         assortment=assortment,
     )
+
+
+class _Folds(TypedDict):
+    train: Rows
+    valid: Fold
+    test: Fold
+    interim: Rows
+
+
+def _folds(
+    rows: Rows, train: NDArray[np.bool_], test: NDArray[np.bool_], keep_repeats: bool
+) -> _Folds:
+    """Return the parts of a dataset; what is neither train nor test is validation."""
+    between = ~train & ~test
+    return {
+        "train": rows.take(train),
+        "valid": _fold(rows, train, between, keep_repeats),
+        "test": _fold(rows, ~test, test, keep_repeats),
+        "interim": rows.take(between),
+    }
 
 
 def _fold(

@@ -353,9 +353,10 @@ class RunPlan:
         try:
             raw: dict[str, Any] = json.loads(text)
             raw["cohort"] = Cohort(**raw["cohort"])
-            for part in ("releases", "earlier"):
-                raw[part] = tuple(PrivacyEvent(**event) for event in raw[part])
-            return cls(**raw)
+            raw |= {p: tuple(PrivacyEvent(**e) for e in raw[p]) for p in ("releases", "earlier")}
+            plan = cls(**raw)
+            _ = plan.digest  # what has none, such as half a character, is no plan
+            return plan
         except (
             ValueError,
             TypeError,

@@ -302,6 +302,7 @@ def test_event_for_refuses_what_was_not_planned(plan):
         lambda raw: raw.update(surprise=1),
         lambda raw: raw.update(order="1/0"),
         lambda raw: raw.update(cohort=3),
+        lambda raw: raw.update(catalogue_digest="\ud800"),
         lambda raw: raw["releases"][0].update(stddev_grid="many"),
     ],
 )

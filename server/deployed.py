@@ -11,6 +11,7 @@ from flwr.serverapp import Grid
 
 from fondaco.shared.catalogue import Catalogue
 from fondaco.shared.errors import ConfigError
+from fondaco.shared.files import is_locked
 from fondaco.shared.privacy.plan import RunPlan
 from fondaco.shared.workspace import Workspace
 
@@ -66,6 +67,10 @@ class PreparedRun:
                 waited = True
                 fcntl.flock(lock, fcntl.LOCK_EX)
             yield waited
+
+    def at_work(self) -> bool:
+        """Return whether a ServerApp has the run in hand."""
+        return is_locked(self.folder / LOCK)
 
     def status(self, task: str) -> Path:
         """The file that says how the run, or its rehearsal, goes."""

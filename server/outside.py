@@ -13,7 +13,7 @@ from rich.table import Table
 from fondaco.shared.address import split_address
 from fondaco.shared.kit import Registration
 
-from .deployed import REHEARSAL, STATUS
+from .deployed import REHEARSAL, STATUS, PreparedRun
 from .home import ServerHome
 from .plan_view import plain
 from .status import Status, read_status
@@ -22,14 +22,19 @@ ANSWERS_S = 1.0
 """A service that does not take a connection within this time counts as down [s]."""
 
 
+def newest_status(runs: Path) -> Path | None:
+    """Return the file of the run, or rehearsal, that told of itself last; None without any."""
+    told = [path for name in (STATUS, REHEARSAL) for path in runs.glob(f"*/{name}")]
+    return max(told, key=lambda path: path.stat().st_mtime_ns, default=None)
+
+
 def newest_run(runs: Path) -> Status | None:
-    """Return the run, or rehearsal, that told of itself last; None if there was none.
+    """Return how that run goes.
 
     Raises:
         ConfigError: its status cannot be read.
     """
-    told = [path for name in (STATUS, REHEARSAL) for path in runs.glob(f"*/{name}")]
-    newest = max(told, key=lambda path: path.stat().st_mtime_ns, default=None)
+    newest = newest_status(runs)
     return None if newest is None else read_status(newest)
 
 
@@ -40,23 +45,29 @@ def coordinator_facts(folder: Path) -> dict[str, Any]:
         ConfigError: the folder is no coordinator's, or a file of it is damaged.
     """
     home = ServerHome.open(folder)
-    status = newest_run(home.runs)
+    newest = newest_status(home.runs)
     return {
         "name": home.settings.name,
         "address": home.settings.local,
         "superlink_up": takes_connections(home.settings.local),
         "registered": registered_silos(home),
-        "run": None if status is None else run_facts(status),
+        "run": None if newest is None else run_facts(newest),
     }
 
 
-def run_facts(status: Status) -> dict[str, Any]:
-    """Return a run as plain values, with its age and its times by kind of release."""
+def run_facts(path: Path) -> dict[str, Any]:
+    """Return a run as plain values, with its age, and whether a ServerApp has it in hand.
+
+    Raises:
+        ConfigError: its status cannot be read.
+    """
+    status = read_status(path)
     updated = datetime.fromisoformat(status.updated)
     return {
         **asdict(status),
         "done": len(status.rounds),
         "seconds": {kind: round(spent, 3) for kind, spent in status.seconds.items()},
+        "at_work": PreparedRun(path.parent).at_work(),
         "age_s": max(0, round((datetime.now(UTC) - updated).total_seconds())),
     }
 
@@ -103,6 +114,11 @@ def _words(run: Mapping[str, Any]) -> list[str]:
         f"promises epsilon {run['epsilon']} at delta {run['target_delta']}, until "
         f"{run['expires']}; {run['phases']} phases asked; last news {run['age_s']} s ago",
     ]
+    if run["state"] in ("waiting", "running") and not run["at_work"]:
+        lines.append(
+            "[yellow]no ServerApp works on it now: fondaco-server run (or preflight), while it is "
+            "there, has it started again within minutes; else give that command again[/yellow]"
+        )
     if run["resumed"]:
         lines.append(f"taken up again {run['resumed']} times")
     if run["error"]:

@@ -20,6 +20,7 @@ from pathlib import Path
 from fondaco.shared import logs
 from fondaco.shared.address import split_address
 from fondaco.shared.errors import ConfigError
+from fondaco.shared.files import is_locked
 from fondaco.shared.supervisor import Program, Supervisor
 
 from .home import ServerHome
@@ -55,14 +56,7 @@ def only_one(home: ServerHome) -> Iterator[None]:
 
 def is_running(home: ServerHome) -> bool:
     """Return whether a process keeps this home's services going."""
-    try:
-        with home.lock.open("rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False
+    return is_locked(home.lock)
 
 
 def serve(home: ServerHome, ready: Callable[[], None]) -> None:
@@ -86,8 +80,8 @@ def serve(home: ServerHome, ready: Callable[[], None]) -> None:
         logs.event("coordinator.started", address=home.settings.local)
         try:
             Supervisor(programs, _tell, _Care(home)).run(ready)
-            home.audit.write("stop")
         finally:
+            home.audit.write("stop")
             logs.event("coordinator.stopped")
 
 

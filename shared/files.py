@@ -1,5 +1,6 @@
-"""Files that are there whole or not at all, and names of folders for silos."""
+"""Files that are there whole or not at all, locks, and names of folders for silos."""
 
+import fcntl
 import os
 from pathlib import Path
 from urllib.parse import quote
@@ -32,3 +33,15 @@ def write_durably(path: Path, blob: bytes) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def is_locked(path: Path) -> bool:
+    """Return whether a process holds the lock (flock) of a file; False where there is no file."""
+    try:
+        with path.open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False

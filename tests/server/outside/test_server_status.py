@@ -14,6 +14,7 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from fondaco.server.checkpoint import Dropped, RoundResult
+from fondaco.server.deployed import PreparedRun
 from fondaco.server.home import ServerHome, ServerSettings
 from fondaco.server.metrics import registry
 from fondaco.server.status import StatusFile
@@ -124,6 +125,17 @@ def test_machines_get_the_same_facts(call, run_file):
     assert run["rounds"][0]["traffic"][0] == {"silo_id": "north", "sent": 2048, "received": 100}
     assert run["seconds"] == {"popularity": 2.5}
     assert str(SUM) not in json.dumps(run)
+
+
+def test_run_that_nobody_works_on_is_told(call, run_file, home):
+    (name,) = (path.name for path in home.runs.iterdir())
+    assert "no ServerApp works on it now" in call("status")
+    with PreparedRun.of(home, name).alone():
+        assert json.loads(call("status", "--json"))["run"]["at_work"]
+        assert "no ServerApp works" not in call("status")
+    assert not json.loads(call("status", "--json"))["run"]["at_work"]
+    run_file.finish("finished")
+    assert "no ServerApp works" not in call("status")
 
 
 def test_a_failed_run_ends_with_one(call, run_file):

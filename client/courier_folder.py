@@ -68,7 +68,7 @@ def account_of(folder: Path) -> Account:
     try:
         name = pwd.getpwuid(there.st_uid).pw_name
     except KeyError:
-        name = str(there.st_uid)
+        name = f"#{there.st_uid}"  # as sudo takes it
     if os.geteuid() not in (0, there.st_uid):
         raise ConfigError(f"{folder} belongs to {name!r}; run this as root (sudo) or as that user")
     return Account(name, there.st_uid, there.st_gid)

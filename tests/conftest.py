@@ -33,6 +33,8 @@ CATALOGUE = Catalogue(
 def pytest_configure(config):
     # Flower imports typer, typer imports names that click is about to drop.
     config.addinivalue_line("filterwarnings", "ignore:.*click:DeprecationWarning")
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's `make test &`
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def build_plan(

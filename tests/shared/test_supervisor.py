@@ -26,7 +26,9 @@ child.wait()
 SUPERVISE = """
 import os, sys
 from pathlib import Path
+from fondaco.shared import supervisor
 from fondaco.shared.supervisor import Program, Supervisor
+supervisor.LAST_WORDS_S = 0.5
 folder = Path(sys.argv[1])
 programs = [
     Program(name=name, command=[sys.executable, "-c", sys.argv[2], str(folder / name)],
@@ -217,7 +219,8 @@ def test_program_of_another_os_user_has_none_of_roots_groups(tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_no_child_survives_its_end(tmp_path, number):
     """Grandchildren that ignore SIGTERM neither; SIGHUP is a terminal that was closed."""
-    words = [sys.executable, "-c", SUPERVISE, str(tmp_path), FAMILY]
+    heard = ["/usr/bin/env", "--default-signal=HUP"]  # even if the tests run under nohup
+    words = [*heard, sys.executable, "-c", SUPERVISE, str(tmp_path), FAMILY]
     with subprocess.Popen(words) as process:  # noqa: S603
         files = [tmp_path / "first", tmp_path / "second"]
         end = time.monotonic() + 60

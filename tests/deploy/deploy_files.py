@@ -16,7 +16,8 @@ SWITCHES = {
     "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
     "OMP_NUM_THREADS": "1",
 }
-FILES = sorted(path for path in DEPLOY.rglob("*") if path.is_file() and "secrets" not in path.parts)
+NOT_KEPT = {"secrets", "__pycache__"}
+FILES = sorted(p for p in DEPLOY.rglob("*") if p.is_file() and not NOT_KEPT & {*p.parts})
 MANIFESTS = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
 DOCKERFILES = sorted(DEPLOY.glob("Dockerfile.*"))
 

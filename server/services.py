@@ -76,13 +76,17 @@ def serve(home: ServerHome, ready: Callable[[], None]) -> None:
         home.tls.check(home.settings.hosts)
         _check_port(home)
         programs = superlink_program(home), superexec_program(home)
-        home.audit.write("start", address=home.settings.local)
-        logs.event("coordinator.started", address=home.settings.local)
+
+        def begun() -> None:
+            home.audit.write("start", address=home.settings.local)
+            logs.event("coordinator.started", address=home.settings.local)
+            ready()
+
         try:
-            Supervisor(programs, _tell, _Care(home)).run(ready)
+            Supervisor(programs, _tell, _Care(home)).run(begun)
         finally:
-            home.audit.write("stop")
             logs.event("coordinator.stopped")
+        home.audit.write("stop")
 
 
 def renew_in_time(home: ServerHome) -> bool:

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 from . import FLOWER_SWITCHES
-from .errors import ConfigError
+from .errors import ConfigError, FondacoError
 from .tls_check import explain_exit
 
 POLL_S = 0.2
@@ -25,6 +25,7 @@ CALM_S = 120.0
 HEALTHY_S = 120.0
 STOP_S, LAST_WORDS_S = 15.0, 5.0
 """How long a program, and then what it had started, may take to end when asked to [s]."""
+_MAX_DOUBLINGS = 10
 _TAIL = 4096
 
 FLOWER_ENV: Mapping[str, str] = {
@@ -107,6 +108,8 @@ class Process:
 
     def ended(self) -> int | None:
         """Return its exit code if it ran and ended."""
+        if len(self._groups) > 1:
+            self._signal(0)  # forget those of which nobody is left: numbers are given again
         return None if self.popen is None else self.popen.poll()
 
     def await_health(self, stopping: Callable[[], bool] = lambda: False) -> None:
@@ -166,6 +169,8 @@ class Process:
         """Send a signal to all that it started; return whether anything is left of that."""
         left = []
         for group in self._groups:
+            if self.popen is None or self.popen.pid != group or self.popen.returncode is not None:
+                _bury(group)
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(group, number)
                 left.append(group)
@@ -221,10 +226,11 @@ class Supervisor:
         with self._signals():
             try:
                 for each in self._kept:
-                    self._start(each)
-                    each.process.await_health(lambda: self._stopping)
+                    if not self._stopping:
+                        self._start(each)
+                        each.process.await_health(lambda: self._stopping)
                 if ready is not None and not self._stopping:
-                    ready()
+                    self._tell(ready)
                 while not self._stopping:
                     if self.care():
                         self._stop_all(anew=True)
@@ -238,6 +244,14 @@ class Supervisor:
         """Ask `run` to end."""
         self._stopping = True
 
+    def _tell(self, ready: Callable[[], None]) -> None:
+        """Call it; what fails in it because a signal ended it is no error."""
+        try:
+            ready()
+        except FondacoError:
+            if not self._stopping:
+                raise
+
     def _start(self, each: _Kept) -> None:
         pid = each.process.start()
         each.started = time.monotonic()
@@ -248,7 +262,8 @@ class Supervisor:
         code = each.process.ended()
         if code is not None:
             each.failures = 1 if now - each.started > CALM_S else each.failures + 1
-            each.due = now + min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** (each.failures - 1))
+            pause = FIRST_PAUSE_S * 2.0 ** min(each.failures - 1, _MAX_DOUBLINGS)
+            each.due = now + min(LONGEST_PAUSE_S, pause)
             each.process.stop(signal.SIGKILL)  # what it started would be in the next one's way
             self.event("ended", each.process.program.name, code)
         elif each.process.popen is None and now >= each.due:
@@ -275,6 +290,13 @@ class Supervisor:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _bury(group: int) -> None:
+    """Reap what a group left to us, as to the first process of a container; it would never end."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-group, os.WNOHANG)[0]:
+            pass
 
 
 def dies_with_us() -> list[str]:

@@ -39,6 +39,23 @@ Supervisor(programs, lambda what, name, number: None).run()
 """
 
 
+FIRST_OF_A_CONTAINER = """
+import ctypes, os, signal, sys, time
+from pathlib import Path
+from fondaco.shared.supervisor import Process, Program
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER: orphans come to us
+leaves = "import subprocess, sys; subprocess.Popen(['/bin/sleep', '600'])"
+command = [sys.executable, "-c", leaves]
+process = Process(Program(name="a", command=command, environment={}, folder=Path("/")))
+process.start()
+while process.ended() is None:
+    time.sleep(.05)
+start = time.monotonic()
+process.stop(signal.SIGKILL)
+assert time.monotonic() - start < 4, "its orphans were never reaped"
+"""
+
+
 def program(name, code, *words, **options):
     command = [sys.executable, "-c", code, *map(str, words)]
     return Program(
@@ -318,3 +335,34 @@ def test_what_outlives_its_program_ends_with_everything(tmp_path):
     family = [int(pid) for pid in path.read_text().split()]
     assert len(family) == 4
     assert not any(map(alive, family))
+
+
+def test_first_process_of_a_container_reaps_orphans():
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", FIRST_OF_A_CONTAINER], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_pause_has_an_end_however_often_a_program_died(monkeypatch):
+    run = Run(program("dies", "raise SystemExit(1)"))
+    begin = module._Kept
+    monkeypatch.setattr(module, "_Kept", lambda process: begin(process, failures=5_000))
+    run.until(lambda: run.count("started", "dies") >= 3)
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+def test_what_fails_because_of_a_stop_is_no_error(stopped):
+    run = Run(program("a", SLEEP))
+
+    def ready():
+        if stopped:
+            run.supervisor.stop()
+        raise ConfigError("the SuperLink is unreachable")
+
+    if stopped:
+        run.supervisor.run(ready)
+    else:
+        with pytest.raises(ConfigError, match="unreachable"):
+            run.supervisor.run(ready)
+    assert run.count("stopped", "a") == 1

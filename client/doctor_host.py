@@ -134,6 +134,14 @@ def look_at_users(patient: Patient) -> Iterator[Check]:
             "then starts the agent as that user",
         )
         return
+    if not theirs:
+        yield Check(
+            name="OS users",
+            state="warn",
+            seen=f"{seen}: what talks to the network would have the rights of root",
+            fix=f"give the courier's folder to a user of its own: chown -R OTHER_USER {courier}",
+        )
+        return
     if ours != theirs:
         yield Check(name="OS users", state="ok", seen=seen)
         return

@@ -42,10 +42,11 @@ def keys(
     """
     if silo and (rotate or rotate_node):
         raise ConfigError("a key that was just made need not be replaced")
+    if silo or rotate:
+        as_its_user(home)
     owner = Owner.make(home, silo) if silo else Owner.open(home)
     joined = (home / DEPLOYMENT).is_file()
     if rotate:
-        as_its_user(home)
         owner = owner.rotate()
         audit(owner, "rotate", what="identity")
     if rotate_node:

@@ -1,6 +1,7 @@
 """What several commands share: options, and a word on the terminal while something takes long."""
 
 import os
+import shlex
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated
@@ -21,10 +22,10 @@ def as_its_user(home: Path) -> Path:
     Raises:
         ConfigError: it is root, or a user whom the folder is not for.
     """
-    if home.is_dir() and os.geteuid() == 0 and (keeper := account_of(home)).uid:
+    if os.geteuid() == 0 and home.is_dir() and (keeper := account_of(home.resolve())).uid:
         raise ConfigError(
             f"{home} belongs to OS user {keeper.name!r}, and files of root would be in the way of "
-            f"its agent; run this with sudo -u {keeper.name}"
+            f"its agent; run this with sudo -u {shlex.quote(keeper.name)}"
         )
     return home
 

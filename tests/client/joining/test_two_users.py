@@ -150,14 +150,19 @@ def test_doctor_of_the_owner_says_what_only_the_couriers_user_can_tell(
     ],
     ids=lambda words: words[0],
 )
-def test_root_leaves_nothing_in_another_users_folder(coordinator, open_place, words):
+@pytest.mark.parametrize("linked", [False, True])
+def test_root_leaves_nothing_in_another_users_folder(coordinator, open_place, words, linked):
     owner, home = pwd.getpwnam("daemon"), open_place / "shop"
     home.mkdir(mode=0o700)
     os.chown(home, owner.pw_uid, owner.pw_gid)
     join(coordinator.kit(), home, Wishes(courier=open_place / "courier", out=open_place))
+    named = home
+    if linked:
+        named = open_place / "link"
+        named.symlink_to(home)
     before = {path: path.lstat().st_mtime_ns for path in home.rglob("*")}
     done = subprocess.run(  # noqa: S603
-        [PYTHON, "-m", "fondaco.client.cli", *words, "--home", home],
+        [PYTHON, "-m", "fondaco.client.cli", *words, "--home", named],
         capture_output=True,
         text=True,
         check=False,

@@ -33,7 +33,7 @@ from .hosts import Hosts
 from .run import Prepared, Progress, federate, quiet, write_workspace
 
 COMMAND_S = 1800.0
-STOP_S = 60.0
+STOP_S = 90.0
 """How long `run` and `start` may take to end all that they keep going [s]."""
 
 

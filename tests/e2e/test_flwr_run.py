@@ -8,7 +8,6 @@ import sys
 import time
 import zipfile
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -33,11 +32,7 @@ QUIET = {
 START_TO_END_S = 300.0
 NODES = "num-supernodes=3 client-resources-num-cpus=1 init-args-num-cpus=2"
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(find_spec("ray") is None, reason="needs the extra `ray`"),
-    pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the SuperLink in /proc"),
-]
+pytestmark = pytest.mark.slow
 
 
 @contextmanager

@@ -4,10 +4,7 @@ import os
 
 import pytest
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not hasattr(os, "fork") or os.uname().sysname != "Linux", reason="Linux"),
-]
+pytestmark = pytest.mark.slow
 TELLING = (
     "kill -9 of the agent after the debit",
     "kill -9 of the agent after the bytes are written",

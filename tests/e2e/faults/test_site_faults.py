@@ -4,15 +4,11 @@ FONDACO_FAULTS=all runs every fault of `site_matrix.py` instead, some twenty min
 """
 
 import os
-import shutil
 
 import pytest
 
 ALL = os.environ.get("FONDACO_FAULTS") == "all"
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs util-linux"),
-]
+pytestmark = pytest.mark.slow
 
 
 def test_run_in_which_everything_dies_once_gives_the_same_model(tmp_path):

@@ -89,7 +89,7 @@ class Plot:
         meddle: stands between them.
         coordinate: what the coordinator does instead of running the plan.
         prepare: done once, before anything is written.
-        chaos: a seed; processes are killed at random, `deaths` of them.
+        chaos: a seed; processes are killed at random, `deaths` of them before the model is sent.
         deaths: how many processes must have been killed, or the fault did not happen.
         stays_dead: silos whose agents are not started again.
         twice: silos that have a second agent on another socket.
@@ -229,8 +229,11 @@ class World:
         return False
 
     def _strike(self, dice: random.Random) -> None:
-        enough = sum(self.deaths.values()) >= self.plot.deaths
-        if self.plot.chaos is not None and not enough and dice.random() < CHAOS:
+        if self.plot.chaos is None:
+            return
+        if sum(self.deaths.values()) >= self.plot.deaths:
+            self.note("calm").touch()
+        elif dice.random() < CHAOS:
             os.kill(dice.choice(sorted(self._pids)), signal.SIGKILL)
 
     def _ended(self, name: str, code: int) -> bool | None:
@@ -292,6 +295,8 @@ class World:
 
         def asked(context: object, action: str, parts: Parts) -> Parts:
             silo = self.silos[int(context.node_config["partition-id"])]
+            if self.plot.chaos is not None and action == "publish":
+                self._wait_for_calm()
             if self.plot.meddle:
                 return self.plot.meddle(self, self.ask, silo, action, parts)
             return self.ask(silo, action, parts)
@@ -306,6 +311,12 @@ class World:
             identity=Identity.seeded(self.prepared.scenario.seed, COORDINATOR),
         )
         run_job(grid, job)
+
+    def _wait_for_calm(self) -> None:
+        """However quick this machine is, the run does not end before every kill has struck."""
+        until = time.monotonic() + ENDED_S
+        while not self.note("calm").exists() and time.monotonic() < until:
+            time.sleep(0.02)
 
     def _fork(self, name: str, work: Act) -> None:
         self._starts[name] += 1

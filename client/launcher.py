@@ -9,11 +9,12 @@ the bundle is never written to disk. It replaces two names inside of flwr, which
 import os
 from collections.abc import Callable
 from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
+import flwr.supernode
 from flwr.clientapp import ClientApp
-from flwr.supernode.cli import flwr_clientapp
 
 from .boundary.app import courier_app
 from .deployment import FOLDER, read_courier
@@ -35,12 +36,28 @@ def install(app: ClientApp) -> None:
         setattr(program, name, ours)
 
 
+def flowers_program() -> Callable[[], None]:
+    """Return `flwr-clientapp`, read from its file.
+
+    Its package imports the whole SuperNode, half of what starting this program costs; and one is
+    started for every message.
+    """
+    path = Path(flwr.supernode.__path__[0]) / "cli" / "flwr_clientapp.py"
+    spec = spec_from_file_location("flwr_clientapp", path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise RuntimeError(f"this flwr has no {path.name}")
+    program = module_from_spec(spec)
+    spec.loader.exec_module(program)
+    run: Callable[[], None] = program.flwr_clientapp
+    return run
+
+
 def main() -> None:
     """Answer one message: the arguments are those of `flwr-clientapp`."""
     os.umask(0o077)
     settings = read_courier(Path(os.environ[FOLDER]))
     install(courier_app(Path(settings.socket)))
-    flwr_clientapp()
+    flowers_program()()
 
 
 if __name__ == "__main__":

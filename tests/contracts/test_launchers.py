@@ -2,6 +2,8 @@
 
 import inspect
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from importlib import import_module
 from types import SimpleNamespace
@@ -50,6 +52,14 @@ def status(message, context):
 @server.main()
 def main(grid, context):
     pass
+"""
+
+WHAT_IS_LOADED = """
+import sys
+from fondaco.client.launcher import flowers_program
+from flwr.supernode.runtime.run_clientapp import run_clientapp
+print(flowers_program().__globals__["run_clientapp"] is run_clientapp)
+print("flwr.supernode.cli" in sys.modules)
 """
 
 
@@ -173,6 +183,13 @@ def test_silo_whose_flower_has_other_names_does_not_start(children, name):
             client_launcher.install(_ours())
 
     assert children.ended(work) == 0
+
+
+def test_program_at_a_silo_is_flowers_own_without_the_rest_of_the_supernode():
+    said = subprocess.run(  # noqa: S603  (our own module)
+        [sys.executable, "-c", WHAT_IS_LOADED], capture_output=True, text=True, check=True
+    )
+    assert said.stdout.split() == ["True", "False"]
 
 
 def test_flowers_client_program_unpacks_and_loads_by_the_names_that_are_replaced():

@@ -1,7 +1,11 @@
-"""SQLite files, opened with mode=ro; any value may stand in any column."""
+"""SQLite files, opened with mode=ro; any value may stand in any column.
+
+A file in WAL mode that nobody has open is read as one that does not change (immutable): mode=ro
+would put the two files of its log beside it, as this OS user's, and its shop could write no more.
+"""
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,23 +14,51 @@ from fondaco.shared.errors import DataError
 from .config import SourceConfig
 from .extras import need
 from .sql import Dialect, SqlSource, close_result
+from .table import RawTable
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Engine
 
 _FAMILIES = {
     "INT": "integer",
     **dict.fromkeys(("CHAR", "CLOB", "TEXT"), "text"),
     **dict.fromkeys(("REAL", "FLOA", "DOUB"), "float"),
 }
+_IN_WAL_MODE = b"\2\2"
+"""Bytes 18 and 19 of such a file. Source: sqlite.org/fileformat.html, 1.3."""
 
 
-def open_sqlite(config: SourceConfig) -> SqlSource:
+class SqliteSource(SqlSource):
+    """A table, a view or the result of a query in a file.
+
+    Args:
+        config: which.
+        engine: makes connections that can only read.
+    """
+
+    def __init__(self, config: SourceConfig, engine: "Engine") -> None:
+        self._path = Path(config.path)
+        super().__init__(config, engine, DIALECT, _first_line)
+
+    def batches(self, names: Sequence[str], n_rows: int) -> Generator[RawTable]:
+        """Yield rows as the database gives them.
+
+        Raises:
+            DataError: a file that nobody had open was changed meanwhile.
+        """
+        before = None if _is_shared(self._path) else _state(self._path)
+        yield from super().batches(names, n_rows)
+        if before not in (None, _state(self._path)):
+            raise DataError(f"{self._path} was changed while it was read; run this again")
+
+
+def open_sqlite(config: SourceConfig) -> SqliteSource:
     """Return the source of a table or query in a file.
 
     Raises:
         ConfigError: SQLAlchemy is not installed.
-        DataError: there is no such file or table, or it is no SQLite file.
+        DataError: there is no such file or table, it is no SQLite file, or it lacks rows that lie
+            in a log beside it.
     """
     sqlalchemy = need("sqlalchemy", "sql")
     path = Path(config.path)
@@ -34,7 +66,8 @@ def open_sqlite(config: SourceConfig) -> SqlSource:
         raise DataError(f"{path} does not exist or is not a file")
 
     def connect() -> sqlite3.Connection:
-        connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+        way = "" if _is_shared(path) else "&immutable=1"
+        connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro{way}", uri=True)
         connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)  # ATTACH would make other files
         return connection
 
@@ -42,7 +75,34 @@ def open_sqlite(config: SourceConfig) -> SqlSource:
     engine = sqlalchemy.create_engine(
         "sqlite://", creator=connect, poolclass=pool, hide_parameters=True
     )
-    return SqlSource(config, engine, DIALECT, _first_line)
+    return SqliteSource(config, engine)
+
+
+def _is_shared(path: Path) -> bool:
+    """Return whether a file is opened like any other; False for a whole one in WAL mode.
+
+    Raises:
+        DataError: newer rows lie in a log that nobody has open.
+    """
+    with path.open("rb") as file:
+        if file.read(20)[18:] != _IN_WAL_MODE:
+            return True
+    log, index = (
+        path.resolve().with_name(f"{path.resolve().name}-{end}") for end in ("wal", "shm")
+    )
+    if not log.exists() or not log.stat().st_size:
+        return False
+    if not index.exists():
+        raise DataError(
+            f"{log} holds newer rows and nobody has it open; open and close {path.name} with the "
+            f"shop's own program, or read a copy made with sqlite3 {path.name} '.backup COPY'"
+        )
+    return True
+
+
+def _state(path: Path) -> tuple[int, int]:
+    there = path.stat()
+    return there.st_mtime_ns, there.st_size
 
 
 def _types(connection: "Connection", description: Sequence[Any], table: str) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """What only one engine does: its own types, its own ways to write, its own odd times."""
 
+import shutil
 import sqlite3
 import time
 from contextlib import closing
@@ -150,6 +151,53 @@ def test_sqlite_bytes_are_no_text(shop):
         db.execute("INSERT INTO orders1 VALUES (x'00ff', 'a', NULL)")
     with pytest.raises(DataError, match="'user_id': bytes"):
         cells(config, "user_id")
+
+
+@pytest.fixture
+def wal_mode(shop):
+    """Settings of a file in WAL mode with one order, which nobody has open."""
+    config = shop.write("sqlite", [("u", "a", DAY)])
+    with closing(sqlite3.connect(config.path)) as db:
+        db.execute("PRAGMA journal_mode = WAL")
+    return config
+
+
+def insert(db):
+    with db:
+        db.execute("INSERT INTO orders1 VALUES ('v', 'b', NULL)")
+
+
+def test_sqlite_file_in_wal_mode_is_as_before_and_its_shop_can_write(shop, wal_mode):
+    files = sorted(shop.folder.iterdir())
+    with open_source(wal_mode) as source:
+        assert [len(table) for table in source.batches(COLUMNS, 10)] == [1]
+        assert sorted(shop.folder.iterdir()) == files
+    assert sorted(shop.folder.iterdir()) == files
+    with closing(sqlite3.connect(wal_mode.path)) as db:
+        insert(db)
+        assert cells(wal_mode, "user_id") == ["u", "v"]  # from the log of a shop at work
+    assert sorted(shop.folder.iterdir()) == files
+
+
+def test_sqlite_log_that_nobody_has_open_is_told_with_the_way_to_close_it(shop, wal_mode):
+    with closing(sqlite3.connect(wal_mode.path)) as db:
+        insert(db)
+        copy = shop.folder / "copy.db"
+        for end in ("", "-wal"):
+            shutil.copy(f"{wal_mode.path}{end}", f"{copy}{end}")
+    with pytest.raises(DataError, match=r"copy\.db-wal holds newer rows .* '\.backup COPY'$"):
+        open_source(replace(wal_mode, path=str(copy)))
+    assert sorted(path.name for path in shop.folder.glob("copy*")) == ["copy.db", "copy.db-wal"]
+
+
+def test_sqlite_file_that_changes_under_the_reader_is_told(shop, wal_mode):
+    with open_source(wal_mode) as source:
+        batches = source.batches(COLUMNS, 10)
+        next(batches)
+        with closing(sqlite3.connect(wal_mode.path)) as db:
+            insert(db)
+        with pytest.raises(DataError, match="was changed while it was read; run this again"):
+            next(batches)
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "duckdb"])

@@ -2,8 +2,10 @@
 
 import ast
 import io
+import re
 import sys
 import tokenize
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -237,3 +239,13 @@ def test_assert_is_for_tests(path):
 def test_test_files_have_distinct_names():
     names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
     assert len(names) == len(set(names))
+
+
+def test_every_direct_dependency_was_tested_in_one_version():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *(name for few in extras.values() for name in few)]
+    pinned = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    tested = {line.partition("==")[0] for line in pinned if not line.startswith("#")}
+    names = {re.match(r"[\w-]+", name)[0] for name in wanted} - {"fondaco", "pip"}
+    assert names - tested == set()

@@ -18,20 +18,23 @@ app = new_app(
     "A data owner's side: keys, limits, plans, ledger, and recommendations for customers."
 )
 
-app.command()(init)
-app.command()(doctor)
-app.command()(keys)
-app.command()(policy)
-app.command()(load)
-app.command()(approve)
-app.command()(run)
-app.command()(courier)
-app.command()(ledger)
-app.command()(recommend)
-app.command()(erase)
-app.command()(leave)
-app.command()(status)
-app.command()(history)
+for command in (
+    init,
+    policy,
+    load,
+    doctor,
+    approve,
+    run,
+    recommend,
+    status,
+    ledger,
+    history,
+    erase,
+    leave,
+    keys,
+    courier,
+):
+    app.command()(command)
 
 
 def main() -> None:

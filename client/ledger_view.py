@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,9 @@ from fondaco.shared.privacy.ledger import Ledger
 _DULL = ("plan", "witnessed", "event")
 
 
-def ledger_facts(ledger: Ledger, only: str = "") -> dict[str, Any]:
-    """Return what the owner sees, as plain values; `only` keeps records of one type."""
+def ledger_facts(ledger: Ledger, only: Collection[str] = ()) -> dict[str, Any]:
+    """Return what the owner sees, as plain values; `only` keeps records of these types."""
+    wanted = {kind.upper() for kind in only}
     records = [dict(record) for record in ledger.records()]
     plans = [record for record in records if record["type"] == "PLAN"]
     newest = plans[-1] if plans else None
@@ -27,7 +28,7 @@ def ledger_facts(ledger: Ledger, only: str = "") -> dict[str, Any]:
         "head": ledger.chain.head.as_text(),
         "counts": dict(Counter(record["type"] for record in records)),
         "plan": None if newest is None else _plan_facts(newest, records),
-        "records": [r for r in records if only.upper() in ("", r["type"])],
+        "records": [r for r in records if not wanted or r["type"] in wanted],
     }
 
 

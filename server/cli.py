@@ -10,19 +10,20 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from click import Context
 from rich.markup import escape
 
 from fondaco.shared.catalogue import Catalogue, read_catalogue, save_catalogue
 from fondaco.shared.chain.keys import COORDINATOR, Identity
 from fondaco.shared.config import build, read_toml
-from fondaco.shared.console import AsJson, err_console, new_app, out_console
+from fondaco.shared.console import AsJson, Commands, err_console, new_app, out_console
 from fondaco.shared.console import run as run_app
 from fondaco.shared.errors import ConfigError
 from fondaco.shared.plan_text import read_plan, to_toml
 from fondaco.shared.privacy.plan import RunPlan
 
-from .commands import services
 from .commands.runs import preflight, run
+from .commands.services import init, invite, register, rotate, start
 from .commands.status import history, metrics, status
 from .item_table import load_items
 from .plan_config import PlanFile
@@ -31,15 +32,32 @@ from .planning import make_plan
 from .roster import keys_of, read_coordinator, read_roster
 
 DAYS_VALID = 90
+IN_ORDER_OF_USE = (
+    "init",
+    "start",
+    "invite",
+    "register",
+    "plan",
+    "preflight",
+    "run",
+    "status",
+    "metrics",
+    "history",
+    "rotate",
+    "keys",
+)
 
-app = new_app("Coordinate silos: make plans that their owners sign, and run them.")
-plan_app = typer.Typer(no_args_is_help=True, help="Make a plan, or say what one means.")
+
+class _InOrder(Commands):
+    """Lists groups of commands where they are used; typer puts them last."""
+
+    def list_commands(self, ctx: Context) -> list[str]:
+        return sorted(super().list_commands(ctx), key=IN_ORDER_OF_USE.index)
+
+
+app = new_app("Coordinate silos: make plans that their owners sign, and run them.", cls=_InOrder)
+plan_app = new_app("Make a plan, or say what one means.")
 app.add_typer(plan_app, name="plan")
-app.command()(preflight)
-app.command()(run)
-app.command()(status)
-app.command()(metrics)
-app.command()(history)
 
 
 def _print_example(wanted: bool) -> None:
@@ -76,7 +94,8 @@ def new(
         Path, typer.Option(help="The public item list: catalogue.json, or a CSV with item_id.")
     ],
     home: Annotated[
-        Path | None, typer.Option(help="The coordinator's folder, for --keys and --coordinator.")
+        Path | None,
+        typer.Option(help="The coordinator's folder, instead of --keys and --coordinator."),
     ] = None,
     keys: Annotated[
         Path | None,
@@ -86,7 +105,10 @@ def new(
         str, typer.Option(help="The coordinator's public key, or its file.")
     ] = "",
     expires: Annotated[
-        str, typer.Option(help=f"Last day of the plan (UTC) [{DAYS_VALID} days from today].")
+        str,
+        typer.Option(
+            help="Last day of the plan (UTC).", show_default=f"{DAYS_VALID} days from today"
+        ),
     ] = "",
     out: Annotated[Path, typer.Option(help="File for the plan.")] = Path("plan.toml"),
     as_json: AsJson = False,
@@ -176,7 +198,7 @@ def _print_plan(plan: RunPlan, *, as_json: bool) -> None:
     )
 
 
-for command in (services.init, services.invite, services.register, services.start, services.rotate):
+for command in (init, start, invite, register, preflight, run, status, metrics, history, rotate):
     app.command()(command)
 
 

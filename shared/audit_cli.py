@@ -87,7 +87,10 @@ def show(
 @app.command()
 def epsilon(
     files: Annotated[list[Path], typer.Argument(help="Plans or ledgers; all plans compose.")],
-    delta: Annotated[float | None, typer.Option(help="Delta [the plans' smallest].")] = None,
+    delta: Annotated[
+        float | None,
+        typer.Option(help="Delta at which epsilon is told.", show_default="the plans' smallest"),
+    ] = None,
     silos: Annotated[int, typer.Option(help="Up to how many silos know a customer.", min=1)] = (
         MOST_SILOS
     ),
@@ -117,12 +120,15 @@ def epsilon(
 
 @app.command()
 def conformance(
-    seed: Annotated[int | None, typer.Option(help="Repeat a run [from the system].")] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="Seed; the same one repeats a run.", show_default="from the system"),
+    ] = None,
     quick: Annotated[bool, typer.Option(help="Fewer draws.")] = False,
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Test the installed core from outside: noise, sensitivity, sampler, budget filter."""
+    """Test the installed core from outside: noise, sensitivity, sampler, filter; exit 1 if not."""
     from .audit.conformance import run_conformance  # noqa: PLC0415 (it loads the whole core)
 
     with err_console.status("testing the installed core"):
@@ -153,7 +159,10 @@ def report(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Verify LEDGERS and write report.html, .json and .md; exit 1 also if tests failed."""
+    """Verify LEDGERS and write report.html, .json and .md.
+
+    Exit 1 with findings, or if a given test or attack contradicts the plan.
+    """
     attacked = read_results(attacks, "attacks", "results") if attacks else None
     tested = read_results(conformance, "conformance", "checks") if conformance else None
     found = _verified(ledgers, plan, witness)
@@ -225,7 +234,7 @@ def _show_findings(found: Verification) -> None:
     records = sum(state.seq for state in found.ledgers)
     errors = sum(finding.severity == "error" for finding in found.findings)
     verdict = "[green]holds[/green]" if found.holds else f"[red]{errors} findings[/red]"
-    count = f"{records:,} records of {len(found.ledgers)} ledgers"
+    count = f"records: {records:,}, ledgers: {len(found.ledgers)}"
     out_console.print(f"{count}: {verdict}", highlight=False)
 
 

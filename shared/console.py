@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Annotated
 
 import typer
+from click import Command, Context
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
@@ -15,6 +16,7 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
+from typer.core import TyperGroup
 
 from .errors import FondacoError
 
@@ -24,10 +26,26 @@ err_console = Console(stderr=True)
 AsJson = Annotated[bool, typer.Option("--json", help="Print machine-readable JSON.")]
 
 
-def new_app(purpose: str) -> typer.Typer:
+class Commands(TyperGroup):
+    """Shows each paragraph of a command's docstring as one, wherever its lines were broken."""
+
+    def get_command(self, ctx: Context, cmd_name: str) -> Command | None:
+        """Return the command of this name, or None if there is none."""
+        command = super().get_command(ctx, cmd_name)
+        if command is not None and command.help:
+            paragraphs = command.help.split("\n\n")
+            command.help = "\n\n".join(" ".join(part.split()) for part in paragraphs)
+        return command
+
+
+def new_app(purpose: str, cls: type[Commands] = Commands) -> typer.Typer:
     """Return an empty command line with this help."""
     return typer.Typer(
-        no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=purpose
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        help=purpose,
+        cls=cls,
     )
 
 

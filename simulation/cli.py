@@ -51,7 +51,10 @@ Settings = Annotated[
 DataDir = Annotated[
     Path | None, typer.Option(help="Folder of the data sets that no package ships.")
 ]
-Seed = Annotated[int | None, typer.Option(help="Seed of cuts, draws and simulated noise.")]
+Seed = Annotated[
+    int | None,
+    typer.Option(help="Seed of cuts, draws and simulated noise.", show_default="the scenario's"),
+]
 
 
 def scenario_of(
@@ -77,15 +80,22 @@ def run(
     settings: Settings = None,
     data_dir: DataDir = None,
     seed: Seed = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for results [runs/SCENARIO].")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for results.", show_default="runs/SCENARIO")
+    ] = None,
     engine: Annotated[
-        str | None, typer.Option(help="in-process (default) or ray (Flower's own simulation).")
+        str | None,
+        typer.Option(
+            help="in-process, or ray (Flower's own simulation).", show_default="the scenario's"
+        ),
     ] = None,
     interactions: Annotated[
         Path | None, typer.Option(help="Your own CSV or Parquet table (scenario `files`).")
     ] = None,
-    items: Annotated[Path | None, typer.Option(help="Its public catalogue.")] = None,
-    silo_column: Annotated[str, typer.Option(help="Its column that names the silo.")] = "",
+    items: Annotated[Path | None, typer.Option(help="Public catalogue of --interactions.")] = None,
+    silo_column: Annotated[
+        str, typer.Option(help="Column of --interactions that names the silo.")
+    ] = "",
     keep_silos: Annotated[
         bool, typer.Option(help="Keep each silo's state for `fondaco-client recommend`.")
     ] = False,
@@ -135,7 +145,9 @@ def compare(
     settings: Settings = None,
     data_dir: DataDir = None,
     seed: Seed = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for results.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for results.", show_default="runs/SCENARIO-compare")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Run SCENARIO at several budgets and draw quality against epsilon."""
@@ -168,10 +180,10 @@ def tune(
     ] = False,
     settings: Settings = None,
     data_dir: DataDir = None,
-    seed: Seed = None,
+    seed: Annotated[int, typer.Option(help="Seed of the search and of the invented data.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Search knobs of SCENARIO on synthetic data (or --public ones), never on customers."""
+    """Search knobs of SCENARIO on invented data, or on its own if they are --public."""
     extra = [f"dataset.data_dir={json.dumps(str(data_dir))}"] if data_dir else []
     overrides = [*extra, *(settings or [])]
     knobs = [parse_knob(text) for text in knob]
@@ -182,7 +194,7 @@ def tune(
             knobs,
             trials=trials,
             public=public,
-            seed=seed or 0,
+            seed=seed,
             progress=progress,
         )
     write_tuned(scenario, settings or [], found, out)
@@ -323,7 +335,10 @@ def loopback(
 @app.command()
 def report(
     result: Annotated[Path, typer.Argument(help="A result.json, or the folder that holds it.")],
-    out: Annotated[Path | None, typer.Option(help="Page to write [beside the result].")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Page to write.", show_default="report.html beside the result"),
+    ] = None,
 ) -> None:
     """Draw the page of a finished run again."""
     source = result / "result.json" if result.is_dir() else result

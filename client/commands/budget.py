@@ -32,7 +32,8 @@ def policy(
         float | None, typer.Option(help="Any one plan, if secure aggregation broke.", min=0.01)
     ] = None,
     target_delta: Annotated[
-        float | None, typer.Option(help="Of both; 1e-5 unless it was set before.")
+        float | None,
+        typer.Option(help="Delta of both limits.", show_default="1e-5, or what was set before"),
     ] = None,
     peer: Annotated[
         list[str] | None,
@@ -127,7 +128,9 @@ def erase(
 def ledger(
     *,
     home: Home,
-    only: Annotated[str, typer.Option("--type", help="Only records of this type.")] = "",
+    only: Annotated[
+        list[str] | None, typer.Option("--type", help="Only records of this type; repeat.")
+    ] = None,
     export: Annotated[Path | None, typer.Option(help="Write all records as JSONL.")] = None,
     take_back: Annotated[
         Path | None,
@@ -149,7 +152,7 @@ def ledger(
             note_audit(opened, audited)
         if export is not None:
             export_lines(opened, export)
-        facts = ledger_facts(opened, only)
+        facts = ledger_facts(opened, only or [])
     if as_json:
         print(json.dumps(facts))
         return

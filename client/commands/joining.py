@@ -23,15 +23,24 @@ def init(
     home: Annotated[Path, typer.Option(help="The owner's folder; made if it is not there.")],
     courier: Annotated[
         Path | None,
-        typer.Option(help="Folder of the program that talks to the network [HOME-courier]."),
+        typer.Option(
+            help="Folder of the program that talks to the network.", show_default="HOME-courier"
+        ),
     ] = None,
     courier_user: Annotated[
-        str, typer.Option(help="OS user whom that folder belongs to; only root can choose one.")
+        str,
+        typer.Option(
+            help="OS user whom that folder belongs to; only root can choose one.",
+            show_default="who owns it, else this user",
+        ),
     ] = "",
     courier_port: Annotated[
         int | None,
         typer.Option(
-            help="Loopback port between the courier's processes [9094].", min=1, max=65535
+            help="Loopback port between the courier's processes.",
+            min=1,
+            max=65535,
+            show_default="9094",
         ),
     ] = None,
     coordinator: Annotated[

@@ -31,7 +31,10 @@ def keys(
     ] = False,
     registration: Annotated[
         Path | None,
-        typer.Option(help="Write the file that the coordinator registers, here or in this folder."),
+        typer.Option(
+            help="Also write the file that the coordinator registers: to this file, or into this "
+            "folder."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -21,7 +21,9 @@ def run(
     ] = False,
     socket: Annotated[
         Path | None,
-        typer.Option(help="Where the agent listens [agent.sock in the courier's folder]."),
+        typer.Option(
+            help="Where the agent listens.", show_default="agent.sock in the courier's folder"
+        ),
     ] = None,
 ) -> None:
     """Answer the coordinator until stopped: the agent with the data, and its courier."""

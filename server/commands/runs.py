@@ -19,7 +19,8 @@ from fondaco.shared.plan_text import read_plan
 Home = Annotated[Path, typer.Option(help="The coordinator's folder, as `init` made it.")]
 Plan = Annotated[Path, typer.Argument(help="The plan that the owners have signed.")]
 CatalogueOption = Annotated[
-    Path | None, typer.Option(help="The public items [catalogue.json beside the plan].")
+    Path | None,
+    typer.Option(help="The public items.", show_default="catalogue.json beside the plan"),
 ]
 
 

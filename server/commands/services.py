@@ -1,4 +1,4 @@
-"""`init`, `invite`, `register`, `start` and `rotate`: a coordinator's house."""
+"""`init`, `invite`, `register`, `start` and `rotate`: a coordinator's folder and services."""
 
 import json
 from contextlib import suppress
@@ -78,10 +78,14 @@ def invite(
         Path | None, typer.Option(help="The plan, once every silo is registered.")
     ] = None,
     catalogue: Annotated[
-        Path | None, typer.Option(help="The public items [catalogue.json beside the plan].")
+        Path | None,
+        typer.Option(help="The public items.", show_default="catalogue.json beside the plan"),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="File or folder for the kit [SHOME/kits].")
+        Path | None,
+        typer.Option(
+            help="File or folder for the kit.", show_default="kits/ in the coordinator's folder"
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -115,7 +119,7 @@ def register(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Let the silo in that FILE is from; its keys are compared by phone before a plan is made."""
+    """Register the silo whose file this is; compare its fingerprint by phone before any plan."""
     opened = ServerHome.open(home)
     registration, changed = keep(opened, file, replace=replace)
     identity, node_key = (fingerprint(k) for k in (registration.identity, registration.node_key))

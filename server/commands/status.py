@@ -52,7 +52,11 @@ def metrics(
     *,
     home: Home,
     listen: Annotated[
-        str, typer.Option(help="Where Prometheus asks, host:port; nobody is asked who he is.")
+        str,
+        typer.Option(
+            help="Where Prometheus asks, HOST:PORT; there is no password, so keep it on the "
+            "loopback address."
+        ),
     ] = "127.0.0.1:9464",
     once: Annotated[bool, typer.Option("--once", help="Print them and stop.")] = False,
 ) -> None:

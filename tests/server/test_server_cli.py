@@ -18,6 +18,7 @@ from fondaco.shared.plan_text import read_plan, to_toml
 from fondaco.shared.provenance import code_digest
 
 SILOS = [f"store {num}" for num in range(4)]
+ORDER = ["init", "start", "invite", "register", "plan", "preflight", "run", "status", "metrics"]
 
 
 def run(*words, app=cli.app, code=0):
@@ -71,6 +72,12 @@ def new(folder, *more, **changed):
 def plan_file(folder):
     run(*new(folder))
     return folder / "plan.toml"
+
+
+def test_commands_are_listed_in_the_order_of_use():
+    listed = run("--help").output.split("Commands")[1]
+    places = [listed.index(f" {command} ") for command in ORDER]
+    assert places == sorted(places)
 
 
 def test_keys_makes_one_key_and_shows_it_ever_after(tmp_path):

@@ -16,6 +16,13 @@ COMMANDS = ("recommend", "keys", "policy", "approve", "leave", "erase", "ledger"
 # ---- every command ----
 
 
+def test_commands_are_listed_in_the_order_of_use(script):
+    listed = script("--help").split("Commands")[1]
+    order = ["init", "policy", "load", "doctor", "approve", "run", "recommend", "status"]
+    places = [listed.index(f" {command} ") for command in order]
+    assert places == sorted(places)
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself(script, command):
     out = script(command, "--help")
@@ -31,6 +38,13 @@ def test_script_without_words_shows_its_help(script):
 def test_folder_that_is_no_owners_is_refused(script, command):
     assert "no owner's folder" in script.refused(command)
     assert not script.home.exists()
+
+
+def test_ledger_shows_records_of_several_types(script, owner):
+    script.own("policy", "--epsilon-per-year", 3, "--epsilon-if-masking-broke", 3)
+    words = ["ledger", "--json", "--type", "policy", "--type", "genesis"]
+    records = json.loads(script.own(*words))["records"]
+    assert [record["type"] for record in records] == ["GENESIS", "POLICY"]
 
 
 def test_folder_that_is_no_owners_approves_and_erases_nothing(script, tmp_path):

@@ -1,8 +1,13 @@
-"""DuckDB files: opened read-only, with no way to other files, streamed as Arrow batches."""
+"""DuckDB files: opened read-only, with no way to other files, streamed as Arrow batches.
+
+Nothing is spilled to disk either: DuckDB would put customers' rows in the clear beside the file.
+"""
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+import pyarrow as pa
 
 from fondaco.shared.errors import DataError
 
@@ -15,6 +20,7 @@ MEMORY = "512MB"
 _SETTINGS = {
     "enable_external_access": "false",
     "memory_limit": MEMORY,
+    "temp_directory": "",
     "threads": "1",
     "lock_configuration": "true",
 }
@@ -75,9 +81,18 @@ class DuckDbSource(Source):
     def _readable(self) -> Iterator[None]:
         try:
             yield
-        except self._duckdb.Error as error:
-            line = str(error).strip().partition("\n")[0]
-            raise DataError(f"{self.name}: {line}") from None
+        except (self._duckdb.Error, pa.ArrowException, OSError) as error:
+            raise DataError(f"{self.name}: {_first_line(error)}") from None
+
+
+def _first_line(error: Exception) -> str:
+    line = str(error).strip().partition("\n")[0]
+    if not line.startswith("Out of Memory Error"):
+        return line
+    return (
+        f"this query needs more than {MEMORY} of memory; leave out its ORDER BY if rows have a "
+        "time, or keep its result as a table of the database and name that as source.table"
+    )
 
 
 def _quoted(name: str) -> str:

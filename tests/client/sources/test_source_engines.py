@@ -10,7 +10,7 @@ from datetime import datetime
 import pytest
 from shop_tables import COLUMNS
 
-from fondaco.client.sources import open_source
+from fondaco.client.sources import duckdb_file, open_source
 from fondaco.client.sources.config import SourceConfig
 from fondaco.shared.errors import DataError
 
@@ -230,3 +230,37 @@ def test_duckdb_file_that_is_being_written_is_a_clear_error(shop):
     config = shop.write("duckdb", [("u", "a", DAY)])
     with duckdb.connect(config.path), pytest.raises(DataError, match=r"^orders1: .*configuration"):
         open_source(config)
+
+
+def large_table(shop, column):
+    import duckdb  # noqa: PLC0415
+
+    path = shop.folder / "large.duckdb"
+    with duckdb.connect(str(path)) as db:
+        db.execute(f"CREATE TABLE t AS SELECT {column} FROM range(800000) AS r(i)")  # noqa: S608
+    return path
+
+
+def test_duckdb_query_that_wants_to_spill_ends_with_the_way_out_and_writes_nothing(
+    shop, monkeypatch
+):
+    path = large_table(shop, "md5(i::VARCHAR) AS user_id")
+    monkeypatch.setitem(duckdb_file._SETTINGS, "memory_limit", "30MB")
+    query = "SELECT user_id FROM t ORDER BY user_id"
+    config = SourceConfig(kind="duckdb", path=str(path), query=query)
+    with open_source(config) as source:
+        batches = source.batches(["user_id"], 1000)
+        with pytest.raises(DataError, match=r"^query: .* memory; leave out its ORDER BY .*table$"):
+            list(batches)
+        assert list(shop.folder.iterdir()) == [path]
+
+
+def test_duckdb_query_that_fails_on_a_later_row_is_one_line(shop):
+    path = large_table(shop, "CASE i WHEN 799999 THEN 'gift' ELSE '7' END AS item_id")
+    query = "SELECT item_id::INTEGER AS item_id FROM t"
+    with open_source(SourceConfig(kind="duckdb", path=str(path), query=query)) as source:
+        batches = source.batches(["item_id"], 10)
+        assert len(next(batches)) == 10
+        with pytest.raises(DataError, match=r"^query: Conversion Error: .*'gift'.*$") as caught:
+            list(batches)
+    assert "\n" not in str(caught.value)

@@ -50,11 +50,7 @@ def meaning_in_words(plan: RunPlan, facts: Mapping[str, Any]) -> list[str]:
         f"probability {plan.target_delta}).",
         "A customer of yours who is also a customer of others loses more: epsilon "
         f"{in_silos['2']:.2f} in two silos, {in_silos['3']:.2f} in three.",
-        f"Against the server alone it is {facts['epsilon_all_honest']:.2f}; against the server "
-        f"together with {plan.cohort.t_collude} silos {facts['epsilon_server_and_colluders']:.2f}; "
-        f"if secure aggregation broke and your share were seen in the clear, "
-        f"{facts['epsilon_if_masking_broke']:.2f}.",
-        *_about_masks(plan),
+        *_against(plan, facts),
         f"{plan.witnesses} other silos and the coordinator co-sign your ledger before each "
         "release, so that a roll-back is seen by every honest one of them."
         if plan.witnesses
@@ -71,14 +67,28 @@ def _masked(plan: RunPlan) -> bool:
     return plan.secure_aggregation == MASKED
 
 
-def _about_masks(plan: RunPlan) -> list[str]:
-    """Return what hides this silo's own numbers, where noise is shared."""
+def _against(plan: RunPlan, facts: Mapping[str, Any]) -> list[str]:
+    """Return what the plan promises against the server, and what hides this silo's numbers."""
+    alone = f"{facts['epsilon_all_honest']:.2f}"
     if plan.trust != "aggregate":
-        return []
-    if not _masked(plan):
-        return ["Nothing hides your share: sums are taken in the clear, as only simulations may."]
+        return [
+            "Your sums are not masked: the coordinator reads each of them, with all of the noise "
+            f"in it. Against it, alone or with other silos, it is epsilon {alone}."
+        ]
     return [
-        f"Your numbers leave under masks that cancel only in a sum of at least {plan.cohort.n_min} "
-        f"silos. Your agent helps to unmask one such sum a round, to which "
-        f"{plan.cohort.threshold} silos have agreed, and writes that down."
+        f"Against the server alone it is {alone}; against the server and silos that side with it "
+        f"({plan.cohort.t_collude}), {facts['epsilon_server_and_colluders']:.2f}; if secure "
+        "aggregation broke and your share were seen in the clear, "
+        f"{facts['epsilon_if_masking_broke']:.2f}.",
+        _about_masks(plan),
     ]
+
+
+def _about_masks(plan: RunPlan) -> str:
+    if not _masked(plan):
+        return "Nothing hides your share: sums are taken in the clear, as only simulations may."
+    return (
+        f"Your numbers leave under masks that cancel only in a sum of at least {plan.cohort.n_min} "
+        "silos. Your agent helps to unmask one such sum a round, to which "
+        f"{plan.cohort.threshold} silos have agreed, and writes that down."
+    )

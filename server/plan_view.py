@@ -164,8 +164,8 @@ def _about_trust(promise: Mapping[str, Any], cohort: Mapping[str, int]) -> str:
     return (
         "The silos share the noise and mask their sums, of which the server reads those of at "
         f"least {cohort['n_min']} silos only (masked-sum, keys by {promise['key_agreement']}"
-        f"{quantum}, ring of {promise['ring_bits']} bits). It promises nothing against more than "
-        f"{cohort['t_collude']} colluding silo(s), nor that a silo tells the truth."
+        f"{quantum}, ring of {promise['ring_bits']} bits). It promises nothing where more silos "
+        f"collude than {cohort['t_collude']}, nor that a silo tells the truth."
     )
 
 
@@ -192,7 +192,7 @@ def _epsilon_table(facts: Mapping[str, Any]) -> Table:
     colluding = facts["cohort"]["t_collude"]
     rows = {
         "the server alone, all silos honest": epsilons["against_server"],
-        f"the server with {colluding} silo(s): the promise": epsilons["pld"],
+        f"the server, and silos that side with it: {colluding} (the promise)": epsilons["pld"],
         "one silo's share in the clear (masking broken, or none)": epsilons["if_masking_broke"],
         **{f"a customer of {k} silos": epsilons["in_silos"][str(k)] for k in SILOS if k > 1},
     }

@@ -157,8 +157,8 @@ def _claim(facts: Facts) -> Iterator[str]:
         eps = plan["epsilons"]
         yield (
             f"(epsilon, delta) = ({_num(eps['epsilon'])}, {plan['target_delta']}) by PLD, "
-            f"{_num(eps['epsilon_rdp'])} by RDP; unit {plan['unit']}, {plan['adjacency']}; at "
-            f"most {plan['max_silos_per_customer']} silo(s) per customer."
+            f"{_num(eps['epsilon_rdp'])} by RDP; unit {plan['unit']}, {plan['adjacency']}; "
+            f"silos per customer, at most: {plan['max_silos_per_customer']}."
         )
         for who, meaning in WHO.items():
             rows = [row for row in plan["losses"] if row["who"] == who]

@@ -119,6 +119,7 @@ def test_example_is_a_config_that_works(folder):
     (folder / "config.toml").write_text(text)
     facts = json.loads(run(*new(folder, "--json")).stdout)
     assert [release["kind"] for release in facts["releases"]][:2] == ["popularity", "gram"]
+    assert facts["promise"]["trust"] == "aggregate"
 
 
 def test_owners_made_by_the_client_can_sign_it(folder):
@@ -223,7 +224,7 @@ def test_show_tells_what_masks_give_and_what_not(
         f"keys by {key_agreement}",
         later,
         "ring of 32 bits",
-        "nothing against more than 1 colluding silo(s)",
+        "nothing where more silos collude than 1,",
     ):
         assert part in text
 

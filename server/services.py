@@ -99,6 +99,7 @@ def renew_in_time(home: ServerHome) -> bool:
         return False
     home.tls.renew(home.settings.hosts)
     home.audit.write("rotate", what="certificate")
+    logs.event("coordinator.renewed")  # a proxy must be told
     return True
 
 

@@ -46,6 +46,7 @@ EVENTS: Mapping[str, Fields] = {
     "courier.ended": {"program": "word", "exit_code": "count", "signal": "count"},
     "courier.stopped": {},
     "coordinator.started": {"address": "address"},
+    "coordinator.renewed": {},
     "coordinator.ended": {"program": "word", "exit_code": "count", "signal": "count"},
     "coordinator.stopped": {},
     "run.began": {"plan": "digest", "task": "word", "resumed": "count"},

@@ -6,9 +6,9 @@ import pytest
 from builders import ITEMS_CSV, PLAN_CONFIG
 from typer.testing import CliRunner
 
-from fondaco.server import cli
+from fondaco.server import cli, tls
 from fondaco.server.home import ServerHome
-from fondaco.server.services import is_running, only_one, serve
+from fondaco.server.services import is_running, only_one, renew_in_time, serve
 from fondaco.shared.audit_log import verify
 from fondaco.shared.errors import ConfigError
 from fondaco.shared.kit import Kit, fingerprint
@@ -167,6 +167,16 @@ def test_authority_changes_in_two_steps_with_new_kits_between(folder):
     assert "belongs to rotate ca" in refusal("rotate", "secret", "--home", folder, "--finish")
     trail = verify(folder / "audit.jsonl").entries
     assert [e.fields.get("what") for e in trail if e.action == "rotate"] == ["ca", "ca-finish"]
+
+
+def test_certificate_that_ends_soon_is_renewed_and_the_log_says_so(make_home, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        patch.setattr(tls, "SERVER_DAYS", 5)
+        home = make_home()
+    assert renew_in_time(home)
+    assert json.loads(capsys.readouterr().err)["event"] == "coordinator.renewed"
+    assert not renew_in_time(home)
+    assert capsys.readouterr().err == ""
 
 
 def test_one_process_alone_keeps_a_home_going(folder):

@@ -11,10 +11,10 @@ from rich.console import Group
 from rich.table import Table
 
 from fondaco.shared.address import split_address
-from fondaco.shared.kit import Registration
 
 from .deployed import REHEARSAL, STATUS, PreparedRun
 from .home import ServerHome
+from .nodes import registrations
 from .plan_view import plain
 from .status import Status, read_status
 
@@ -50,7 +50,8 @@ def coordinator_facts(folder: Path) -> dict[str, Any]:
         "name": home.settings.name,
         "address": home.settings.local,
         "superlink_up": takes_connections(home.settings.local),
-        "registered": registered_silos(home),
+        "certificate_until": home.tls.expires().isoformat(),
+        "registered": list(registrations(home)),
         "run": None if newest is None else run_facts(newest),
     }
 
@@ -72,17 +73,6 @@ def run_facts(path: Path) -> dict[str, Any]:
     }
 
 
-def registered_silos(home: ServerHome) -> list[str]:
-    """Return the names of the silos that handed in their keys.
-
-    Raises:
-        ConfigError: a registration is damaged.
-    """
-    return sorted(
-        Registration.from_bytes(path.read_bytes()).silo_id for path in home.silos.glob("*.json")
-    )
-
-
 def takes_connections(address: str) -> bool:
     """Return whether anything listens at `host:port`."""
     try:
@@ -96,7 +86,10 @@ def facts_in_tables(facts: Mapping[str, Any]) -> Group:
     """Return the facts for a terminal."""
     up = "answers" if facts["superlink_up"] else "does not answer: fondaco-server start"
     registered = plain(", ".join(facts["registered"])) or "none yet"
-    lines = [f"SuperLink at {facts['address']} {up}", f"registered silos: {registered}"]
+    lines = [
+        f"SuperLink at {facts['address']} {up}",
+        f"certificate until {facts['certificate_until'][:10]}; registered silos: {registered}",
+    ]
     run = facts["run"]
     if run is None:
         return Group(*lines, "nothing is running, and nothing was run here yet")

@@ -98,6 +98,17 @@ def test_nothing_running_is_said(call):
     assert json.loads(call("status", "--json"))["run"] is None
 
 
+def test_the_certificates_last_day_is_told(call, home):
+    ends = home.tls.expires()
+    assert json.loads(call("status", "--json"))["certificate_until"] == ends.isoformat()
+    assert f"certificate until {ends:%Y-%m-%d}" in call("status")
+
+
+def test_a_damaged_registration_is_named(call, home):
+    (home.silos / "alpha.json").write_bytes(b"{}")
+    assert "alpha.json: this is no registration" in " ".join(call("status", code=2).split())
+
+
 def test_a_listening_superlink_is_seen(call, port):
     with socket.socket() as service:
         service.bind(("127.0.0.1", port))

@@ -31,7 +31,7 @@ def open_server(
 
     Raises:
         ConfigError: SQLAlchemy or the driver is not installed, or the address is none of
-            this engine's.
+            this engine's or has parameters that the driver does not take.
         DataError: the server cannot be reached, or refuses.
     """
     sqlalchemy = need("sqlalchemy", "sql")
@@ -48,10 +48,17 @@ def open_server(
             f"{address.origin} holds an address of none of {', '.join(schemes)}, "
             f"but source.kind={config.kind!r}"
         )
-    engine = sqlalchemy.create_engine(
-        url.set(drivername=driver),
-        poolclass=sqlalchemy.NullPool,
-        hide_parameters=True,
-        connect_args={"connect_timeout": CONNECT_TIMEOUT_S, **arguments},
-    )
-    return SqlSource(config, engine, dialect, address.hide)
+    unusable = sqlalchemy.exc.SQLAlchemyError, TypeError, ValueError, AttributeError, OSError
+    try:
+        engine = sqlalchemy.create_engine(
+            url.set(drivername=driver),
+            poolclass=sqlalchemy.NullPool,
+            hide_parameters=True,
+            connect_args={"connect_timeout": CONNECT_TIMEOUT_S, **arguments},
+        )
+        return SqlSource(config, engine, dialect, address.hide)
+    except unusable as error:  # what drivers raise for parameters that they do not know
+        raise ConfigError(
+            f"{address.origin} holds an address with parameters that cannot be used: "
+            f"{address.hide(error)}"
+        ) from None

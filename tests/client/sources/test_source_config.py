@@ -150,6 +150,28 @@ def test_address_that_is_none_is_refused_without_being_shown(monkeypatch, text):
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
 
 
+@pytest.mark.parametrize(
+    ("kind", "parameters"),
+    [
+        ("mysql", "sslmode=require"),  # as PostgreSQL spells it
+        ("mysql", "charset=latin9"),
+        ("mysql", "connect_timeout=soon"),
+        ("mysql", "ssl_ca=/nowhere.pem"),
+        ("postgresql", "plugin=x"),
+    ],
+)
+def test_address_with_parameters_of_no_use_is_one_line_without_a_password(
+    monkeypatch, kind, parameters
+):
+    monkeypatch.setenv("SHOP_DATABASE", f"{kind}://shop:{CANARY}@127.0.0.1:1/shop?{parameters}")
+    said = r"^environment variable SHOP_DATABASE holds an address with parameters that cannot be"
+    with pytest.raises(ConfigError, match=said) as caught:
+        open_source(SourceConfig(kind=kind, url_env="SHOP_DATABASE", table="t"))
+    assert CANARY not in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert caught.value.__suppress_context__
+
+
 def test_every_form_of_a_password_is_hidden():
     address = Address("mysql://shop:a%40b%2Fc@db/shop?ssl_password=q&Password=z9", "test")
     said = address.hide("no 'a@b/c', a%40b%2Fc or z9 at mysql://shop:a%40b%2Fc@db/shop\nmore")

@@ -14,7 +14,7 @@ from fondaco.shared.errors import DataError
 from .arrow import ArrowTable
 from .config import SourceConfig
 from .extras import need
-from .table import RawTable, Source
+from .table import RawTable, Source, check_once
 
 MEMORY = "512MB"
 _SETTINGS = {
@@ -51,6 +51,7 @@ class DuckDbSource(Source):
             self._database = self._duckdb.connect(str(path), read_only=True, config=_SETTINGS)
             select = self._query or f"SELECT * FROM {self._table}"  # noqa: S608  (quoted names)
             found = self._database.sql(select)
+            check_once(self.name, found.columns)
             kinds = [str(kind) for kind in found.types]
             self.types = dict(zip(found.columns, map(_family, kinds), strict=True))
 

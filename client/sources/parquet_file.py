@@ -12,7 +12,7 @@ from fondaco.shared.errors import DataError
 from .arrow import ArrowTable, type_of
 from .config import SourceConfig
 from .files import files_of, name_of
-from .table import RawTable, Source
+from .table import RawTable, Source, check_once
 
 
 class ParquetSource(Source):
@@ -50,8 +50,10 @@ class ParquetSource(Source):
         """Do nothing: files are open while they are read."""
 
     def _types(self, path: Path) -> dict[str, str]:
-        with _readable(name_of(path, self._path)):
+        name = name_of(path, self._path)
+        with _readable(name):
             schema = pq.read_schema(path)
+        check_once(name, schema.names)
         return {field.name: type_of(field.type) for field in schema}
 
 

@@ -13,7 +13,7 @@ from fondaco.shared.errors import DataError
 
 from .config import SourceConfig
 from .extras import need
-from .table import RawTable, Source
+from .table import RawTable, Source, check_once
 from .values import ValueTable
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ class SqlSource(Source):
             select = f"SELECT * FROM {what} WHERE 1 = 0"  # noqa: S608  (quoted, or the owner's)
             found = self._run(connection, select)
             description = found.cursor.description if found.cursor else ()
+            check_once(self.name, [column[0] for column in description])
             self.types = dialect.types(connection, description, config.table)
 
     def batches(self, names: Sequence[str], n_rows: int) -> Generator[RawTable]:
@@ -83,6 +84,7 @@ class SqlSource(Source):
             )
             found = self._run(streaming, select)
             keys = list(found.keys()) if self._query else list(names)
+            check_once(self.name, keys)
             spots = [keys.index(name) for name in names]
             before = 0
             for rows in self._parts(connection, found, n_rows):

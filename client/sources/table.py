@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from fondaco.shared.errors import DataError
 from fondaco.shared.schema import (
     BadCell,
     bad_cell,
@@ -189,6 +190,17 @@ class Source(ABC):
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+def check_once(source: str, columns: Sequence[str]) -> None:
+    """Refuse columns of which one could be taken for another.
+
+    Raises:
+        DataError: a name occurs twice.
+    """
+    twice = [name for name in columns if columns.count(name) > 1]
+    if twice:
+        raise DataError(f"{source} names column {twice[0]!r} twice; give each a name of its own")
 
 
 def as_cells(values: Iterable[str | None]) -> NDArray[np.object_]:

@@ -4,8 +4,11 @@ import hashlib
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -148,6 +151,28 @@ def test_table_and_columns_of_any_name_are_found(shop, kind):
     assert sum(read(config, columns=odd)[0]) == len(ROWS)
     with pytest.raises(DataError, match="nowhere"):
         open_source(replace(config, table="nowhere"))
+
+
+@pytest.mark.parametrize("kind", DATABASES)
+def test_query_that_names_a_column_twice_is_refused_by_name(shop, kind):
+    config = shop.write(kind, ROWS)
+    query = "SELECT user_id, item_id, user_id AS item_id FROM orders1"
+    with pytest.raises(DataError, match=r"'item_id'( twice; give each a name of its own)?"):
+        read(replace(config, table="", query=query), columns=("user_id", "item_id"))
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_file_that_names_a_column_twice_is_refused_by_name(shop, kind):
+    config = shop.write(kind, [("u", "a")], ("text", "text"), ("user_id", "item_id"))
+    path = Path(config.path)
+    if kind == "csv":
+        path.write_text("user_id,item_id,item_id\nu,a,a\n")
+    else:
+        column = pa.array(["a"])
+        names = ["user_id", "item_id", "item_id"]
+        pq.write_table(pa.table([column] * 3, names=names), path)
+    with pytest.raises(DataError, match=rf"^orders1\.{kind} names column 'item_id' twice"):
+        open_source(config)
 
 
 IDS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=12)

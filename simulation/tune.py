@@ -5,6 +5,7 @@ So a search runs on an invented marketplace of the scenario's public size, or on
 the user declares public; the scenario file that comes out names which.
 """
 
+import json
 import math
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ import tomli_w
 
 from fondaco.shared.config import override, read_toml
 from fondaco.shared.errors import ConfigError
+from fondaco.shared.models import MODELS
 
 from .global_quality import customer_values, parts_of
 from .library import load_scenario, scenario_path
@@ -98,10 +100,11 @@ def tune(
         progress: told per trial.
 
     Raises:
-        ConfigError: optuna is missing, or a knob names no field.
+        ConfigError: optuna is missing, or a knob names no field, or one that nothing reads.
     """
     optuna = _optuna()
     scenario = load_scenario(scenario_name, settings)
+    _check_that_they_matter(knobs, scenario)
     tried: list[tuple[tuple[str, ...], float]] = []
     looked_at = prepare(scenario if public else invented(scenario, seed))
 
@@ -157,6 +160,17 @@ def write_tuned(scenario_name: str, settings: Sequence[str], tuned: Tuned, path:
     tables = read_toml(scenario_path(scenario_name))
     found = override(tables, [*settings, *tuned.settings])
     path.write_text(tomli_w.dumps({**found, "tuned_on": tuned.tuned_on}), encoding="utf-8")
+
+
+def _check_that_they_matter(knobs: Sequence[Knob], scenario: Scenario) -> None:
+    for knob in knobs:
+        table = knob.name.partition(".")[0]
+        if table in MODELS and table not in scenario.models:
+            found = [*scenario.models, table]
+            raise ConfigError(
+                f"--knob {knob.name} changes nothing: models={list(scenario.models)} does not name "
+                f"{table}; add --set 'models={json.dumps(found, separators=(',', ':'))}'"
+            )
 
 
 def _like(looked_at: Prepared, asked: Scenario) -> Prepared:

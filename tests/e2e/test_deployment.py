@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -117,17 +118,23 @@ def _joined(town):
     plan = ("plan.conf.toml", "--catalogue", "items.csv", "--home", "server")
     town.say("fondaco-server", "plan", "new", *plan)
     for silo in SILOS:
-        kit, terms = f"{silo}-2.kit", ("--plan", "plan.toml", "--catalogue", "catalogue.json")
-        town.say("fondaco-server", "invite", silo, "--home", "server", *terms, "--out", kit)
-        town.owner(silo, "init", "--kit", kit, "--yes")
-        limits = ("--epsilon-per-year", 20, "--epsilon-if-masking-broke", 30)
-        town.owner(silo, "policy", *limits)
-        (town.folder / silo / "source.toml").write_text(
-            f'[source]\nkind = "csv"\npath = "{town.folder / silo}-orders.csv"\n'
-            '[columns]\nuser_id = "customer"\nitem_id = "sku"\ntime = "sold_at"\n'
-        )
-        town.owner(silo, "load")
-        town.owner(silo, "approve", town.folder / silo / "kit" / "plan.toml", "--yes")
+        terms = ("--plan", "plan.toml", "--catalogue", "catalogue.json")
+        invite = ("invite", silo, "--home", "server", *terms, "--out", f"{silo}-2.kit")
+        town.say("fondaco-server", *invite)
+    with ThreadPoolExecutor() as owners:
+        list(owners.map(lambda silo: _approved(town, silo), SILOS))
+
+
+def _approved(town, silo):
+    """An owner has set limits, read rows and signed the plan."""
+    town.owner(silo, "init", "--kit", f"{silo}-2.kit", "--yes")
+    town.owner(silo, "policy", "--epsilon-per-year", 20, "--epsilon-if-masking-broke", 30)
+    (town.folder / silo / "source.toml").write_text(
+        f'[source]\nkind = "csv"\npath = "{town.folder / silo}-orders.csv"\n'
+        '[columns]\nuser_id = "customer"\nitem_id = "sku"\ntime = "sold_at"\n'
+    )
+    town.owner(silo, "load")
+    town.owner(silo, "approve", town.folder / silo / "kit" / "plan.toml", "--yes")
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +151,7 @@ def town(tmp_path_factory):
         plan = ("plan.toml", "--home", "server")
         town.say("fondaco-server", "preflight", *plan)
         town.spent_before = json.loads(town.owner("beta", "status", "--json"))
+        _run_until_killed(town, plan)
         town.ran = json.loads(town.say("fondaco-server", "run", *plan, "--json"))
         yield town
     finally:
@@ -157,6 +165,19 @@ def _until_connected(town):
         if all((town.folder / f"{silo}-courier" / "agent.sock").is_socket() for silo in SILOS):
             return
         time.sleep(1)
+    pytest.fail(town.logs()[-4000:])
+
+
+def _run_until_killed(town, plan):
+    """Give the run to Flower; the command dies by `kill -9` while silos are being asked."""
+    town.start("run", "fondaco-server", "run", *plan)
+    until = time.monotonic() + 180
+    while time.monotonic() < until:
+        for status in (town.folder / "server" / "runs").glob("*/status.json"):
+            if json.loads(status.read_text())["phases"] >= 2:
+                town.programs["run"].kill()
+                return
+        time.sleep(0.2)
     pytest.fail(town.logs()[-4000:])
 
 

@@ -1,7 +1,6 @@
 """The fault matrix as a table: `python tests/e2e/faults/matrix.py [--out FILE] [WORD...]`.
 
-Words choose faults whose name holds one of them. `--site` runs those of real Flower processes,
-which take some ten minutes each time; see `site_matrix.py`.
+Words choose faults whose name holds one of them; those of real Flower processes: `site_matrix.py`.
 """
 
 import argparse

@@ -30,6 +30,7 @@ PROGRAMS = {
     "run": "fondaco-client\0run",
 }
 WITHIN_S = 45.0
+ENDED_S = 3600.0
 POLL_S = 0.2
 
 
@@ -104,12 +105,14 @@ class Storm:
     """Strikes while a run goes on, one phase after another.
 
     Attributes:
-        site: running.
+        site: where it goes on.
         tell: told of everything that happens.
+        command: what gives the run to Flower; empty: `fondaco-server run`, as an operator does.
     """
 
     site: Site
     tell: Callable[[str], None] = print
+    command: Sequence[str] = ()
     struck: list[Struck] = field(default_factory=list)
     cli: "subprocess.Popen[bytes] | None" = None
     gave_up: list[str] = field(default_factory=list)
@@ -136,17 +139,17 @@ class Storm:
         """Give the run to Flower until it is finished; whether it was."""
         self.start_cli()
         left, last, before = list(blows), None, None
-        while most_runs:
+        until = time.monotonic() + ENDED_S
+        while time.monotonic() < until:
             now = self.status()
             key = now["started"], now["phases"], now["stage"], now["state"]
             if self.cli.poll() is not None:
                 most_runs -= 1
                 self._settle(last)
-                last = None
-                if self.cli.returncode == 0:
-                    return True
+                last, before = None, None
+                if self.cli.returncode == 0 or not most_runs:
+                    break
                 self.start_cli()
-                before = None
             elif key != before and now["state"] in ("waiting", "running"):
                 if before is not None and last is not None and not last[0].aborts:
                     self._settle(last)
@@ -156,7 +159,7 @@ class Storm:
                 if left and last is None and self._is_due(left[0], stage):
                     last = self._strike(left.pop(0), stage)
             time.sleep(POLL_S)
-        return False
+        return self.cli.poll() == 0
 
     @staticmethod
     def _is_due(blow: Blow, stage: str) -> bool:
@@ -187,18 +190,23 @@ class Storm:
             self.tell(f"  over after {each.seconds} s")
             blow.after(self)
 
+    @property
+    def said(self) -> Path:
+        """What the command says; `.log` beside it has its errors and progress."""
+        return self.site.out.parent / "cli.json"
+
     def last_words(self) -> str:
         """The end of what the command said."""
-        return self.site.log("cli").read_text(encoding="utf-8")[-300:].strip()
+        return self.said.with_suffix(".log").read_text(encoding="utf-8")[-300:].strip()
 
     def start_cli(self) -> None:
-        """Give the run to Flower, as an operator does."""
+        """Give the run to Flower."""
         tool = Path(sys.executable).with_name("fondaco-server")
-        command = [str(tool), "run", str(self.site.plan), "--home", str(self.site.coordinator)]
-        with self.site.log("cli").open("ab") as log:
+        usual = (str(tool), "run", str(self.site.plan), "--home", str(self.site.coordinator))
+        with self.said.open("wb") as said, self.said.with_suffix(".log").open("ab") as log:
             self.cli = subprocess.Popen(  # noqa: S603
-                [*command, "--json"],
-                stdout=log,
+                [*(self.command or usual), "--json"],
+                stdout=said,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
                 env=environment(),

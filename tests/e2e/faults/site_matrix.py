@@ -1,6 +1,6 @@
 """Faults of real Flower processes, as a table: `python tests/e2e/faults/site_matrix.py REPETITION`.
 
-One run of some twenty minutes, as root, in which one fault after another strikes.
+One run of some 15 minutes, as root, in which one fault after another strikes.
 """
 
 import json
@@ -102,7 +102,6 @@ def quick_blows() -> list[Blow]:
         Blow(fault="agent kill -9 while Flower waits", strike=killed("agent", 0)),
         Blow(fault="silo's SuperExec kill -9", strike=killed("superexec", 1)),
         Blow(fault="SuperLink kill -9, back at once", strike=killed("superlink")),
-        Blow(fault="`fondaco-server run` kill -9 and again", strike=given_again),
         Blow(fault="agent kill -9 while Flower waits", strike=killed("agent", 2)),
     ]
 
@@ -153,7 +152,7 @@ def _problems(made: Site) -> list[str]:
             problems.append(f"{silo}: fondaco-audit verify says {code}")
         with Owner.open(made.home(silo)).ledger() as ledger:
             problems += wrong_with(ledger.records(), made.prepared.plan)
-    said = made.out.glob("logs/*"), made.coordinator.rglob("*.log")
+    said = made.out.parent.glob("cli.*"), made.out.glob("logs/*"), made.coordinator.rglob("*.log")
     return problems + leaks(*said, made.coordinator.glob("runs/*/*.json"))
 
 

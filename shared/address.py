@@ -25,6 +25,15 @@ def split_address(text: str) -> tuple[str, int]:
     return inner, int(digits)
 
 
+def is_address(text: str) -> bool:
+    """Return whether `split_address` takes `text`."""
+    try:
+        split_address(text)
+    except ConfigError:
+        return False
+    return True
+
+
 def is_host(text: str) -> bool:
     """Return whether `text` is an IP address or could be a host's name in the DNS."""
     if is_ip(text):
@@ -33,9 +42,9 @@ def is_host(text: str) -> bool:
 
 
 def is_ip(text: str) -> bool:
-    """Return whether `text` is an IPv4 or IPv6 address."""
+    """Return whether `text` is an IPv4 or IPv6 address that means the same on every machine."""
     try:
         ipaddress.ip_address(text)
     except ValueError:
         return False
-    return True
+    return "%" not in text

@@ -4,6 +4,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Literal
 
+from .address import is_address
+
 Value = str | int | float
 Kind = Literal[
     "silo", "digest", "word", "phrase", "error", "address", "decimal", "count", "seconds", "place"
@@ -30,7 +32,7 @@ KINDS: Mapping[Kind, Callable[[object], bool]] = {
     "word": _matches(r"[a-z][a-z0-9 _.-]{0,59}"),
     "phrase": _matches(r"[A-Za-z][A-Za-z0-9 _.-]{0,59}"),
     "error": _matches(r"[A-Za-z_][A-Za-z0-9_]{2,59}"),
-    "address": _matches(r"[A-Za-z0-9.:\[\]-]{1,253}"),
+    "address": lambda value: isinstance(value, str) and is_address(value),
     "decimal": _matches(r"[0-9]{1,20}(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?"),
     "count": lambda value: type(value) is int and 0 <= value <= MAX_COUNT,
     "seconds": lambda value: type(value) in (int, float) and 0 <= float(str(value)) <= MAX_COUNT,

@@ -66,6 +66,13 @@ def test_init_says_what_to_keep_what_to_read_aloud_and_what_comes_next(tmp_path)
     assert "next: fondaco-server start" in text
 
 
+def test_name_with_an_underscore_is_an_address_for_every_log(tmp_path):
+    words = ("--home", tmp_path / "s", "--name", "m", "--address", "my_hub:443")
+    run("init", *words)
+    (entry,) = verify(tmp_path / "s" / "audit.jsonl").entries
+    assert entry.fields["address"] == "my_hub:443"
+
+
 def test_init_warns_of_a_superlink_that_everybody_reaches(tmp_path):
     words = ("--home", tmp_path / "s", "--name", "m", "--address", "10.0.0.5:443")
     assert "reaches that without a proxy" in run("init", *words, "--listen", "10.0.0.5")

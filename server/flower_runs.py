@@ -22,7 +22,7 @@ ASK_FLOWER_S = 15.0
 """A status file that is older than this may be of a run that Flower has given up [s]."""
 MOST_SUBMISSIONS = 5
 START_S = 300.0
-FLWR_S = 60.0
+"""How long a ServerApp may take to begin where no other one has the run in hand [s]."""
 
 Tell = Callable[[Status], None]
 
@@ -58,7 +58,7 @@ def run_to_its_end(home: ServerHome, run: PreparedRun, task: str, tell: Tell) ->
     for submission in range(1, MOST_SUBMISSIONS + 1):
         before = _stamp(run.status(task))
         flower_id = _submit(home, run, task)
-        status = _follow(home, flower_id, run.status(task), before, tell)
+        status = _follow(home, flower_id, run, task, tell, before=before)
         if status is not None:
             seconds = time.monotonic() - start
             return Followed(status=status, submissions=submission, seconds=seconds)
@@ -74,9 +74,16 @@ def _submit(home: ServerHome, run: PreparedRun, task: str) -> int:
     return int(said["run-id"])
 
 
-def _follow(home: ServerHome, flower_id: int, path: Path, before: int, tell: Tell) -> Status | None:
-    """Return how the run ended, None if Flower lost it."""
-    start = looked = time.monotonic()
+def _follow(
+    home: ServerHome, flower_id: int, run: PreparedRun, task: str, tell: Tell, *, before: int
+) -> Status | None:
+    """Return how the run ended, None if Flower lost it.
+
+    A ServerApp of the same run that was submitted earlier goes first, and may say nothing while
+    it waits for a silo: that is no reason to give up.
+    """
+    path = run.status(task)
+    alive = looked = time.monotonic()
     begun = False
     while True:
         time.sleep(POLL_S)
@@ -87,11 +94,13 @@ def _follow(home: ServerHome, flower_id: int, path: Path, before: int, tell: Tel
             tell(status)
             if status.state in ("finished", "failed"):
                 return status
-        if not begun and time.monotonic() - start > START_S:
-            raise RoundError(
-                f"the ServerApp did not begin within {START_S:g} s; see {home.logs}, and whether "
-                "this machine has enough of its processors to itself"
-            )
+        if not begun and time.monotonic() - alive > START_S:
+            alive = time.monotonic()
+            if not run.at_work():
+                raise RoundError(
+                    f"the ServerApp did not begin within {START_S:g} s; see {home.logs}, and "
+                    "whether this machine has enough of its processors to itself"
+                )
         if time.monotonic() - looked > ASK_FLOWER_S:
             looked = time.monotonic()
             if _is_over(home, flower_id) and _stamp(path) == before:

@@ -7,7 +7,7 @@ export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION = 1
 export OMP_NUM_THREADS = 1
 export OPENBLAS_NUM_THREADS = 1
 
-.PHONY: demo loopback test quick lint wheel images requirements sbom audit-deps clean
+.PHONY: demo loopback test quick slow lint wheel images requirements sbom audit-deps clean
 
 demo: .venv/demo.stamp
 	$(BIN)/fondaco-simulate run complete-journey --out runs/demo
@@ -16,11 +16,15 @@ loopback: .venv/demo.stamp
 	rm -rf runs/loopback
 	$(BIN)/fondaco-simulate loopback three-stores --out runs/loopback
 
+# The slow tests mostly wait for processes, so the quick ones run beside them.
 test: .venv/dev.stamp .venv/debian.stamp lint
-	$(BIN)/pytest
+	$(MAKE) --no-print-directory --jobs=2 --output-sync=line quick slow
 
 quick: .venv/dev.stamp .venv/debian.stamp
 	$(BIN)/pytest -m "not slow"
+
+slow: .venv/dev.stamp .venv/debian.stamp
+	$(BIN)/pytest -m slow
 
 lint: .venv/dev.stamp
 	$(BIN)/ruff format --check .

@@ -2,10 +2,11 @@
 
 from fondaco.shared.errors import DataError
 
+from .dataset import SiloDataset
 from .dataset_files import load_silo, save_silo
 from .erasure import Erasures, erase
 from .owner import Owner
-from .quarantine import QUARANTINE, purge
+from .quarantine import QUARANTINE, count_rows, purge
 
 
 def forget(owner: Owner, user_id: str) -> int:
@@ -15,21 +16,27 @@ def forget(owner: Owner, user_id: str) -> int:
     every later draw, and running this again finishes what is left.
 
     Raises:
-        DataError: the silo has no such customer.
+        DataError: neither the snapshot nor the rows that were put aside hold such a customer.
     """
     erasures = Erasures(owner.home.erased, owner.home.secret(owner.identity))
+    aside = owner.folder / QUARANTINE
     with owner.home.alone():
-        before = kept = load_silo(owner.rows)
-        try:
-            kept = erase(before, user_id)
-        except DataError:
-            if not erasures.holds(user_id):
-                raise
+        before = load_silo(owner.rows) if owner.rows.is_dir() else None
+        known = before is not None and user_id in before.user_ids
+        if not (known or erasures.holds(user_id) or count_rows(aside, user_id)):
+            raise DataError(f"silo {owner.silo_id!r} has no customer {user_id!r}")
         erasures.add(user_id)
-        save_silo(kept, owner.rows)
-        purge(owner.folder / QUARANTINE, user_id)
+        gone = 0
+        if before is not None and known:
+            kept = erase(before, user_id)
+            save_silo(kept, owner.rows)
+            gone = _count(before) - _count(kept)
+        gone += purge(aside, user_id)
         with owner.ledger() as ledger:
             ledger.note_erasure(1)
-    parts = [(d.train, d.valid.targets, d.test.targets, d.interim) for d in (before, kept)]
-    rows_before, rows_after = (sum(map(len, rows)) for rows in parts)
-    return rows_before - rows_after
+    return gone
+
+
+def _count(dataset: SiloDataset) -> int:
+    parts = dataset.train, dataset.valid.targets, dataset.test.targets, dataset.interim
+    return sum(map(len, parts))

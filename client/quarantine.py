@@ -69,12 +69,17 @@ class Quarantine:
         return path
 
 
+def count_rows(folder: Path, user_id: str) -> int:
+    """Return how many rows of a customer lie in the files of a folder."""
+    files = map(_read, folder.glob("*.csv"))
+    return sum(row.get(USER) == user_id for rows in files for row in rows)
+
+
 def purge(folder: Path, user_id: str) -> int:
     """Remove a customer's rows from all files of a folder; return how many there were."""
     found = 0
     for path in sorted(folder.glob("*.csv")):
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
+        rows = _read(path)
         kept = [row for row in rows if row.get(USER) != user_id]
         found += len(rows) - len(kept)
         if not kept:
@@ -82,6 +87,11 @@ def purge(folder: Path, user_id: str) -> int:
         elif len(kept) < len(rows):
             _write(path, kept)
     return found
+
+
+def _read(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def _write(path: Path, rows: list[dict[str, str]]) -> None:

@@ -197,6 +197,24 @@ def test_erasing_removes_rows_that_were_put_aside(home, orders, timed_plan, cata
     assert not path.exists()
 
 
+@pytest.mark.parametrize("other", ["u1,a,2020-01-05\n", ""])
+def test_customer_of_whom_only_bad_rows_are_here_can_be_erased(
+    home, orders, timed_plan, catalogue, other
+):
+    settings = orders(HEADER + other + "u9,a,?\n", replace(QUARANTINE, most_bad=0.5))
+    if other:
+        load(home, settings, timed_plan, catalogue)
+    else:
+        with pytest.raises(DataError, match="1 of 1 rows are bad"):
+            load(home, settings, timed_plan, catalogue)
+        assert not home.rows.exists()
+    with pytest.raises(DataError, match="silo 'north' has no customer 'u8'"):
+        forget(home, "u8")
+    assert forget(home, "u9") == 1
+    assert list((home.folder / "quarantine").iterdir()) == []
+    assert Erasures(home.home.erased, home.home.secret(home.identity)).holds("u9")
+
+
 def test_changed_source_is_a_clear_error_until_it_is_accepted(home, shop, timed_plan, catalogue):
     day = datetime(2020, 1, 2)
     config = shop.write("parquet", [("7", "a", day)])

@@ -203,14 +203,17 @@ class ServerHome:
         return self.silos / f"{folder_name(silo_id)}.json"
 
     def environment(self) -> dict[str, str]:
-        """Return the environment of every program of Flower's at the coordinator."""
-        own = {k: v for k, v in os.environ.items() if not k.startswith("FLWR_") or k in _KEPT}
+        """Return the environment of every program of Flower's at the coordinator.
+
+        They call nobody outside: no proxy of the host's is theirs.
+        """
+        own = {name: value for name, value in os.environ.items() if _is_kept(name)}
         return {
             **own,
             HOME_VARIABLE: str(self.folder),
             "FLWR_HOME": str(self.flwr),
             **FLOWER_ENV,
-            "NO_PROXY": "localhost,127.0.0.1,::1",
+            "NO_PROXY": "*",
         }
 
     def new_secret(self) -> None:
@@ -236,6 +239,10 @@ class ServerHome:
     def _connection(self) -> dict[str, object]:
         address = {"address": self.settings.local, "root-certificates": str(self.tls.ca)}
         return {"superlink": {"default": CONNECTION, CONNECTION: address}}
+
+
+def _is_kept(name: str) -> bool:
+    return name in _KEPT or not (name.startswith("FLWR_") or name.lower().endswith("_proxy"))
 
 
 def _bundle() -> dict[str, object]:

@@ -1,5 +1,7 @@
+import os
 import subprocess
 import tomllib
+from urllib.request import getproxies, proxy_bypass
 
 import pytest
 
@@ -119,6 +121,18 @@ def test_flower_programs_get_a_quiet_environment_of_their_own(make_home, monkeyp
         "OMP_NUM_THREADS": "1",
         "FONDACO_SERVER_HOME": str(home.folder),
     }
+
+
+def test_no_proxy_of_the_host_gets_flower_programs_talk(make_home, monkeypatch):
+    monkeypatch.setenv("https_proxy", "http://proxy.corp.example:3128")
+    monkeypatch.setenv("ALL_PROXY", "http://proxy.corp.example:3128")
+    monkeypatch.setenv("no_proxy", "corp.example")
+    environment = make_home().environment()
+    monkeypatch.setattr(os, "environ", environment)
+    assert {k for k in environment if k.lower().endswith("_proxy")} == {"NO_PROXY"}
+    for host in ("127.0.0.1", "10.0.0.5"):
+        assert proxy_bypass(host)
+    assert getproxies() == {"no": "*"}
 
 
 def test_flwr_finds_the_superlink_and_its_authority(make_home):

@@ -104,8 +104,11 @@ def test_every_pod_has_a_policy_that_lets_in_the_fleet_only():
         ports = [port["port"] for rule in policy["ingress"] for port in rule["ports"]]
         assert ports == ([9443] if name == "fondaco-coordinator" else [])
     assert policies["fondaco-coordinator"]["egress"] == []
-    reached = [p["port"] for rule in policies["fondaco-silo"]["egress"] for p in rule["ports"]]
-    assert reached == [9443, 53, 53]
+    reached = {
+        name: [p["port"] for rule in policies[name]["egress"] for p in rule["ports"]]
+        for name in ("fondaco-silo", "fondaco-owner")
+    }
+    assert reached == {"fondaco-silo": [9443, 53, 53], "fondaco-owner": [5432, 9443, 53, 53]}
 
 
 def test_only_the_proxys_port_is_a_service():

@@ -1,6 +1,8 @@
 """Runs that a coordinator has prepared: one folder each, by the plan's digest."""
 
+import errno
 import fcntl
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +12,7 @@ from pathlib import Path
 from flwr.serverapp import Grid
 
 from fondaco.shared.catalogue import Catalogue
-from fondaco.shared.errors import ConfigError
+from fondaco.shared.errors import ConfigError, RoundError
 from fondaco.shared.files import is_locked
 from fondaco.shared.privacy.plan import RunPlan
 from fondaco.shared.workspace import Workspace
@@ -22,6 +24,8 @@ from .status import StatusFile, read_status
 RUNS, STATUS, REHEARSAL = "runs", "status.json", "preflight.json"
 LOCK = "run.lock"
 TASKS = ("run", "preflight")
+SPARE_BYTES = 2**20
+"""More than any status file is long."""
 _NAME = re.compile("[0-9a-f]{16}")
 
 
@@ -124,15 +128,37 @@ def _take_up(grid: Grid, home: ServerHome, run: PreparedRun, task: str) -> None:
         watch=status,
     )
     try:
-        if task == "run":
-            run_job(grid, job)
-        else:
-            _rehearse(grid, job)
+        with _spare(run.folder):
+            if task == "run":
+                run_job(grid, job)
+            else:
+                _rehearse(grid, job)
     except Exception as error:
         if not _is_flowers(error):  # else the run is taken up again where it stopped
             status.finish("failed", str(error) or type(error).__name__)
         raise
     status.finish("finished")
+
+
+@contextmanager
+def _spare(folder: Path) -> Iterator[None]:
+    """Take room that is given up at the end: a run that a full disk stops can still say so.
+
+    Raises:
+        RoundError: there is none.
+    """
+    path = folder / "spare"
+    try:
+        path.write_bytes(os.urandom(SPARE_BYTES))
+        yield
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise RoundError(
+            f"the disk under {folder} is full ({error}); make room there and run this again"
+        ) from error
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def _rehearse(grid: Grid, job: Job) -> None:

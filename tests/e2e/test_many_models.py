@@ -3,7 +3,6 @@
 import json
 import sqlite3
 from collections import Counter
-from importlib.util import find_spec
 
 import pytest
 
@@ -154,7 +153,6 @@ def test_a_models_knob_out_of_range_is_refused_before_anything_is_spent(
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(find_spec("ray") is None, reason="needs the extra `ray`")
 def test_ray_engine_learns_the_byte_identical_model(simulate, command, learned, tmp_path):
     out = tmp_path / "out"
     done = simulate(*command, "--set", "engine.kind=ray", "--out", out)

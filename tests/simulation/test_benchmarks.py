@@ -3,7 +3,6 @@
 import gc
 import json
 import warnings
-from importlib.util import find_spec
 
 import pytest
 
@@ -52,7 +51,6 @@ def test_echo_refuses_a_round_without_answers():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(find_spec("ray") is None, reason="needs the extra `ray`")
 def test_engines_compares_both_engines_on_the_same_jobs(tmp_path):
     out = tmp_path / "engines.json"
     with warnings.catch_warnings():

@@ -2,7 +2,6 @@
 
 import gc
 import warnings
-from importlib.util import find_spec
 
 import pytest
 
@@ -129,7 +128,6 @@ def test_impossible_request_is_refused_in_one_line_with_knob_and_value(tiny_scen
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(find_spec("ray") is None, reason="needs the extra `ray`")
 def test_ray_engine_gives_a_masked_run_of_the_in_process_one(run_tiny, tmp_path):
     three = ("silos.count=3", "engine.deadline_s=120")
     with warnings.catch_warnings():

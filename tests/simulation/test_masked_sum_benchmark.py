@@ -2,7 +2,6 @@
 
 import json
 import math
-from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -48,7 +47,6 @@ def test_benchmark_without_tenseal_says_so_and_runs(tmp_path, capsys, monkeypatc
     assert "fondaco[bench]" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(find_spec("tenseal") is None, reason="needs the extra `bench`")
 @pytest.mark.parametrize("name", benchmark.CKKS)
 def test_ckks_sends_many_times_what_masks_send(name):
     times = benchmark.measure_ckks(8192, name, 1)

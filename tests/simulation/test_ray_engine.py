@@ -7,7 +7,6 @@ import time
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -39,7 +38,6 @@ SMALL = (
     "dataset.declared_users=400",
     "privacy.head=50",
 )
-needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="needs the extra `ray`")
 
 
 def family(pid):
@@ -137,7 +135,6 @@ def both(tmp_path_factory):
 
 
 @pytest.mark.slow
-@needs_ray
 def test_ray_engine_gives_the_model_of_the_in_process_grid(both):
     here, ray, _, _ = both
     assert model_digest(ray.model) == model_digest(here.model)
@@ -146,7 +143,6 @@ def test_ray_engine_gives_the_model_of_the_in_process_grid(both):
 
 
 @pytest.mark.slow
-@needs_ray
 def test_ray_engine_names_a_failing_silo_in_the_same_words(both):
     here, ray, _, _ = both
 
@@ -158,7 +154,6 @@ def test_ray_engine_names_a_failing_silo_in_the_same_words(both):
 
 
 @pytest.mark.slow
-@needs_ray
 def test_ray_engine_takes_the_data_out_of_the_workspace_again(both):
     _, _, folder, _ = both
     assert not (folder / "silos").exists()
@@ -166,8 +161,6 @@ def test_ray_engine_takes_the_data_out_of_the_workspace_again(both):
 
 
 @pytest.mark.slow
-@needs_ray
-@pytest.mark.skipif(not Path("/proc").is_dir(), reason="reads /proc")
 def test_ray_engine_listens_on_the_loopback_address_only(both):
     *_, seen = both
     assert seen.ports
@@ -175,8 +168,6 @@ def test_ray_engine_listens_on_the_loopback_address_only(both):
 
 
 @pytest.mark.slow
-@needs_ray
-@pytest.mark.skipif(not Path("/proc").is_dir(), reason="reads /proc")
 def test_ray_engine_ends_every_process_it_started(both):
     *_, seen = both
     until = time.monotonic() + 30.0
@@ -214,7 +205,6 @@ def test_grid_fails_once_the_simulation_is_over():
         grid.get_node_ids()
 
 
-@needs_ray
 def test_telemetry_stays_off_even_if_flower_was_imported_with_it(monkeypatch):
     monkeypatch.setattr(telemetry, "FLWR_TELEMETRY_ENABLED", "1")
     monkeypatch.setenv("PYTHONPATH", "before")

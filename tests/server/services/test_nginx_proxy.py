@@ -15,10 +15,7 @@ from fondaco.shared.errors import ConfigError
 from fondaco.shared.tls_check import check_tls
 
 NGINX = shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(NGINX is None, reason="tests/debian-packages.txt is not installed"),
-]
+pytestmark = pytest.mark.slow
 
 MAIN = """
 daemon off;

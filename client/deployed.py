@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fondaco.shared.codec import MAX_HEADER_BYTES, Shapes
-from fondaco.shared.errors import ConfigError
+from fondaco.shared.errors import ConfigError, RefusalError
 from fondaco.shared.files import write_durably
 from fondaco.shared.parts import Parts
 from fondaco.shared.preflight import question_bytes
@@ -39,23 +39,25 @@ class DeployedAgent:
 
     Raises:
         ConfigError: nothing is approved yet, or there are no rows.
-        RefusalError: the plan does not fit this owner, or the installed code.
+        RefusalError: the owner has left, or the plan fits neither this owner nor the installed
+            code.
         DataError: rows or catalogue are damaged.
     """
 
     def __init__(self, home: Path) -> None:
         self._home = home
-        self._opened = self._open()
+        self._opened: _Opened | None = self._open()
 
     @property
     def silo_id(self) -> str:
         """The data owner's public name."""
-        return self._opened.agent.silo_id
+        return self.agent.silo_id
 
     @property
     def agent(self) -> SiloAgent:
         """The agent, as the owner's folder now is."""
-        if self._stamp() != self._opened.stamp:
+        if self._opened is None or self._stamp() != self._opened.stamp:
+            self._opened = None  # what it knew goes, also where no other takes its place
             self._opened = self._open()
         return self._opened.agent
 
@@ -97,6 +99,7 @@ def open_owned(home: Path) -> SiloAgent:
         return _open_simulated(owner)
     plan = owner.approved()
     if plan is None:
+        _check_not_left(owner)
         raise ConfigError(
             f"{owner.silo_id} has no plan in force; read and sign one with fondaco-client approve"
         )
@@ -109,6 +112,20 @@ def open_owned(home: Path) -> SiloAgent:
     if dataset.silo_id != owner.silo_id:
         raise ConfigError(f"{owner.rows} holds rows of {dataset.silo_id!r}, not {owner.silo_id!r}")
     return SiloAgent(dataset, plan, catalogue, owner.home, identity=owner.identity)
+
+
+def _check_not_left(owner: Owner) -> None:
+    """Say that the owner has left, which everybody may know.
+
+    Raises:
+        RefusalError: the ledger ends with a plan that was taken back.
+    """
+    with owner.ledger() as ledger:
+        left = ledger.chain.of_type("PLAN")[-1:]
+    if left:
+        raise RefusalError(
+            f"the owner has left: {left[0]['reason']} (fondaco-client approve joins again)", "left"
+        )
 
 
 def _open_simulated(owner: Owner) -> SiloAgent:

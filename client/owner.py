@@ -18,6 +18,7 @@ from fondaco.shared.provenance import code_digest
 from fondaco.shared.workspace import Workspace
 
 from .home import SiloHome
+from .masking import MaskedSums
 
 FACTS, KEY, PEERS, BEGUN = "owner.json", "identity.pem", "peers.txt", "ledger-begun"
 
@@ -203,8 +204,13 @@ class Owner:
         return path
 
     def leave(self, plan: RunPlan, reason: str) -> None:
-        """Write down that the plan in force is so no more; a running agent takes notice."""
-        with self.ledger() as ledger:
+        """Write down that the plan in force is so no more; a running agent takes notice.
+
+        The secrets of a masked sum that is under way are gone when this returns.
+        """
+        with self.home.alone(), self.ledger() as ledger:
+            # First: whoever is killed in between leaves again.
+            MaskedSums(self.home.session, plan, self.silo_id, self.identity).forget()
             ledger.approve(plan, approved=0, reason=reason)
         plans = self.folder / "plans"
         if plans.is_dir():

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Collection
 from pathlib import Path
 
+from fondaco.shared import logs
 from fondaco.shared.errors import CodecError, ConfigError
 from fondaco.shared.parts import Parts
 
@@ -95,7 +96,7 @@ class Desk:
         try:
             limits = self._limits()
         except Exception as error:
-            self._refused("nothing can be answered now")
+            logs.failed(error, "agent.refused")
             return ERROR, _in_words(self._reason(error))
         try:
             action, parts = receive_frame(connection, self._actions, limits, REQUEST_S, SILENT_S)

@@ -61,8 +61,7 @@ class OwnedFolder:
         return Parts(request_of(self.plan, kind, **changes), Call(note=note).to_bytes())
 
     def leave(self):
-        with self.owner.ledger() as ledger:
-            ledger.approve(self.plan, approved=0, reason="the owner leaves")
+        self.owner.leave(self.plan, "shop sold")
 
     def records(self, *types):
         with self.owner.ledger() as ledger:

@@ -12,6 +12,7 @@ from fondaco.client.answers import public_reason
 from fondaco.client.boundary import frames
 from fondaco.client.dataset_files import save_silo
 from fondaco.client.deployed import MODEL, DeployedAgent
+from fondaco.client.owner import Owner
 from fondaco.shared import codec
 from fondaco.shared.catalogue import save_catalogue
 from fondaco.shared.chain.witness import Call
@@ -51,10 +52,18 @@ def test_rehearsal_of_a_large_catalogue_fits_into_a_frame(owned, monkeypatch):
     assert DeployedAgent(owned.home).limits().masking == len(asked)
 
 
-def test_folder_without_a_plan_is_refused(owned):
-    owned.leave()
+def test_folder_without_a_plan_is_refused(tmp_path):
+    Owner.make(tmp_path / "new", "north")
     with pytest.raises(ConfigError, match="no plan in force"):
+        DeployedAgent(tmp_path / "new")
+
+
+def test_folder_whose_owner_left_is_refused_in_words_for_everybody(owned):
+    owned.leave()
+    with pytest.raises(RefusalError) as caught:
         DeployedAgent(owned.home)
+    assert caught.value.code == "left"
+    assert "RefusalError: the owner has left: shop sold" in public_reason(caught.value)
 
 
 def test_folder_without_rows_is_refused(owned):
@@ -121,9 +130,21 @@ def test_plan_that_was_taken_back_is_answered_for_no_more(owned):
     deployed = DeployedAgent(owned.home)
     request = owned.request()
     owned.leave()
-    with pytest.raises(FondacoError):
-        deployed.answer("release", request)
+    for _ in range(2):
+        with pytest.raises(RefusalError, match="has left"):
+            deployed.answer("release", request)
+        with pytest.raises(RefusalError, match="has left"):
+            deployed.limits()
     assert owned.records("DEBIT") == []
+
+
+def test_plan_that_was_signed_again_is_answered_for(owned):
+    deployed = DeployedAgent(owned.home)
+    owned.leave()
+    with pytest.raises(RefusalError):
+        deployed.limits()
+    owned.owner.approve(owned.plan)
+    deployed.answer("release", owned.request())
 
 
 def test_key_that_was_rotated_is_taken_up_and_no_longer_fits_the_plan(owned):

@@ -1,5 +1,6 @@
 """The agent's end of its socket: who is let in, and what is said to whom."""
 
+import json
 import os
 import socket
 import stat
@@ -157,8 +158,10 @@ def test_malformed_request_gets_a_reason_and_the_next_is_answered(serve, sockets
     assert ask(sockets / "agent.sock", "status", Parts()).record == b"status"
 
 
-def test_owner_who_took_the_plan_back_gets_a_reason_told_and_the_desk_goes_on(serve, sockets):
-    plans = [ConfigError("nothing is in force"), None]
+def test_owner_who_took_the_plan_back_gets_a_reason_told_and_the_desk_goes_on(
+    serve, sockets, capsys
+):
+    plans = [RefusalError("the owner has left", "left"), None]
 
     def limits():
         error = plans.pop(0) if plans else None
@@ -166,10 +169,11 @@ def test_owner_who_took_the_plan_back_gets_a_reason_told_and_the_desk_goes_on(se
             raise error
         return Limits(record=1 << 20)
 
-    served = serve(_echo, limits=limits)
-    with pytest.raises(AgentError, match="public ConfigError"):
+    serve(_echo, limits=limits)
+    with pytest.raises(AgentError, match="public RefusalError"):
         ask(sockets / "agent.sock", "status", Parts(b"r" * 500_000))
-    assert served.turned_away == ["nothing can be answered now"]
+    said = json.loads(capsys.readouterr().err)
+    assert (said["event"], said["code"]) == ("agent.refused", "left")
     assert ask(sockets / "agent.sock", "status", Parts()).record == b"status"
 
 

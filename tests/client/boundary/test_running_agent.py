@@ -97,19 +97,23 @@ def test_agent_without_a_plan_says_so_and_leaves_no_socket(owned, sockets, start
     owned.leave()
     code, said = start().stop(signal.SIGCONT)
     assert code == 2
-    assert "ConfigError" in said
+    assert '"code": "left"' in said
     assert not (sockets / "agent.sock").exists()
 
 
-def test_agent_whose_owner_leaves_refuses_and_goes_on(owned, sockets, start):
+def test_agent_whose_owner_leaves_says_so_and_goes_on(owned, sockets, start):
     path, request = sockets / "agent.sock", owned.request()
     agent = start()
     ask(path, "status", NO_CALL)
     owned.leave()
-    with pytest.raises(AgentError, match=r"PrivacyError|RefusalError|BudgetError"):
-        ask(path, "release", request)
+    for action, asked in (("status", NO_CALL), ("release", request)):
+        with pytest.raises(AgentError, match="RefusalError: the owner has left: shop sold"):
+            ask(path, action, asked)
     assert owned.records("DEBIT") == []
     assert agent.process.poll() is None
+    _, said = agent.stop()
+    assert said.count('"event": "agent.refused"') == said.count('"code": "left"') == 2
+    assert "sold" not in said
 
 
 def test_agent_whose_rows_go_away_tells_no_path_and_goes_on(owned, sockets, start):

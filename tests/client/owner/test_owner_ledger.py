@@ -134,6 +134,16 @@ def test_leaving_is_recorded_once_and_can_be_taken_back_by_a_signature(script, o
     assert types_of(owner) == ["GENESIS", "POLICY", "PLAN", "PLAN", "PLAN"]
 
 
+def test_secrets_of_a_sum_under_way_go_with_the_owner(script, owner, ready):
+    script.own("approve", ready[1], "--yes")
+    kept = [owner.home.session, owner.home.session.with_suffix(".key")]
+    kept[0].parent.mkdir()
+    for path in kept:
+        path.write_bytes(bytes(32))
+    script.own("leave")
+    assert [path for path in kept if path.exists()] == []
+
+
 def _dataset():
     rows = Rows(user_nums=np.array([0, 1, 1]), item_nums=np.array([0, 1, 2]), times=np.zeros(3))
     empty = rows.take(np.zeros(3, dtype=bool))

@@ -184,12 +184,13 @@ def pin_peers(home: Path, joined: Joined, replaced: Collection[str] = ()) -> Non
             f"fingerprint; if it is {changed[0].fingerprint}, add --replace-peer {changed[0].name}"
         )
     gone = joined.of_state("changed")
+    wanted = [*joined.of_state("new"), *gone]
     with acting_as(account_of(home)):
         owner = Owner.open(home)
         if gone:
             _unpin(owner, [PublicKey.from_text(peer.key).name for peer in gone])
-        wanted = [*joined.of_state("new"), *gone]
         owner.pin([PublicKey.from_text(peer.key) for peer in wanted])
+    audit(owner, "policy", pinned=len(wanted))
 
 
 def write_registration(owner: Owner, courier: Path, out: Path) -> Path:

@@ -42,18 +42,19 @@ def policy(
     as_json: AsJson = False,
 ) -> None:
     """Set or show the owner's own limits, which no plan may pass, and pin peers' keys."""
-    owner = Owner.open(home)
-    owner.pin([PublicKey.from_text(text) for text in peer or []])
+    owner, keys = Owner.open(home), [PublicKey.from_text(text) for text in peer or []]
     given = epsilon_per_year, epsilon_if_masking_broke, target_delta
     changed = any(limit is not None for limit in given)
     with owner.ledger() as ledger:
-        if changed:
-            ledger.adopt(new_policy(ledger.policy(), *given))
-        limits = ledger.policy()
+        limits = new_policy(ledger.policy(), *given) if changed else ledger.policy()
+        if keys:
+            owner.pin(keys)
+        if changed and limits is not None:
+            ledger.adopt(limits)
     terms = asdict(limits) if limits else {}
-    if changed or peer:
+    if changed or keys:
         said = {name: value for name, value in terms.items() if name != "order"}
-        audit(owner, "policy", pinned=len(peer or []), **said)
+        audit(owner, "policy", pinned=len(keys), **said)
     peers = [key.name for key in owner.peers()]
     if as_json:
         print(json.dumps({"limits": terms, "peers": peers}))

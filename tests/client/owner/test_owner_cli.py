@@ -130,6 +130,12 @@ def test_limits_out_of_range_are_refused(script, owner, words, why):
     assert "POLICY" not in types_of(owner)
 
 
+def test_key_beside_limits_that_are_refused_is_not_trusted(script, owner):
+    key = Identity.generate("fondaco/south").public.text()
+    assert "set both" in script.refused("policy", "--peer", key, "--epsilon-per-year", 3)
+    assert owner.peers() == []
+
+
 def test_other_key_of_a_pinned_name_is_refused(script, owner):
     first, second = (Identity.generate("fondaco/south").public.text() for _ in range(2))
     script.own("policy", "--peer", first)

@@ -248,8 +248,9 @@ def _write_down(owner: Owner, kit: Kit, blob: bytes) -> None:
 def _alone(home: Path) -> Iterator[Account]:
     """Make the owner's folder, keep other inits out of it, and give whose it is.
 
-    A folder in which nothing was done is removed again.
+    A folder that was made here, and in which nothing was done, is removed again.
     """
+    made = not home.exists()
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     keeper = account_of(home)
     handle = os.open(home, os.O_RDONLY | os.O_DIRECTORY)
@@ -257,7 +258,7 @@ def _alone(home: Path) -> Iterator[Account]:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield keeper
     finally:
-        if not any(home.iterdir()):
+        if made and not any(home.iterdir()):
             home.rmdir()
         os.close(handle)
 

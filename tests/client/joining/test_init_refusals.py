@@ -32,6 +32,16 @@ def test_file_that_is_no_kit_makes_nothing(script, refused, tmp_path, blob):
     assert not script.home.exists()
 
 
+def test_folder_that_was_made_for_the_owner_stays_where_a_kit_is_refused(
+    script, refused, coordinator, desk
+):
+    """By root, for the agent's OS user: the next one would be root's."""
+    script.home.mkdir(mode=0o700)
+    (desk / "letter.txt").write_text("dear")
+    assert "is no courier's" in refused(coordinator.kit(), "--courier", desk)
+    assert script.home.is_dir()
+
+
 def test_kit_that_was_changed_on_the_way_makes_nothing(script, refused, coordinator):
     kit = coordinator.kit()
     kit.write_bytes(kit.read_bytes().replace(b"harbour.example", b"evil.example"))

@@ -142,7 +142,12 @@ class _MaskedSum:
                 self._note(aborted=str(error), blamed=(*self.journal.blamed, error.silo_id))
             raise
         if not is_plausible(total, self._coordinator.plan):
-            raise RoundError("the masks did not cancel: the sum is noise of the whole ring")
+            # From the same words comes the same sum, however often they are asked for.
+            self._note(aborted="the masks did not cancel")
+            raise RoundError(
+                "the masks did not cancel, a silo sent other numbers than it masked; this sum is "
+                "given up: the next run is a new attempt, for which silos pay again"
+            )
         return total
 
     def _agreed(self) -> Agreed:

@@ -1,6 +1,7 @@
 """A coordinator or silos that start again in the middle of a masked round."""
 
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -103,6 +104,44 @@ def _paid_twice(world):
     assert all(keys == both[1:] for keys in world.keys("UNMASK").values())
     with pytest.raises(RoundError, match=r"gram, attempt 1: .*a new plan is needed"):
         world.collect("gram")
+
+
+def test_sum_whose_masks_did_not_cancel_gives_way_to_a_new_attempt(make_world):
+    """Seeds are held against what was published: asking again would give the same noise."""
+    world = make_world(5, 4)
+    spoilt = _spoil_masks(world, "silo-3")
+    with pytest.raises(RoundError, match=r"attempt 1: the masks did not cancel.* pay again"):
+        world.collect()
+    spoilt.clear()
+    _holds(world, world.collect(), attempt=2)
+    both = [("popularity", 1), ("popularity", 2)]
+    assert all(world.keys(kind)["north"] == both for kind in ("DEBIT", "RELEASE", "UNMASK"))
+
+
+def test_silo_that_spoils_every_sum_makes_nobody_pay_more_than_the_plan(make_world):
+    world = make_world(5, 4)
+    _spoil_masks(world, "silo-3")
+    for attempt in range(1, 9):
+        with pytest.raises(RoundError, match=f"attempt {attempt}: ") as error:
+            world.collect()
+        if "a new plan is needed" in str(error.value):
+            break
+    spent = {sum(r["cost"] for r in world.records(silo, "DEBIT")) for silo in world.silos}
+    assert 2 < attempt < 9
+    assert max(spent) <= sum(world.plan.cost(event) for event in world.plan.releases)
+
+
+def _spoil_masks(world, *silos):
+    """Have silos send, and write down, a word that is off by a quarter of the ring."""
+    spoilt, hide = {*silos}, world._hide
+
+    def off(update, masks, ring_bits):
+        hidden = hide(update, masks, ring_bits)
+        more = np.uint64(2**62) if update.silo_id in spoilt else np.uint64(0)
+        return replace(hidden, values=hidden.values + more)
+
+    world._hide = off
+    return spoilt
 
 
 def _damage(world, how):

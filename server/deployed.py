@@ -13,7 +13,7 @@ from flwr.serverapp import Grid
 
 from fondaco.shared.catalogue import Catalogue
 from fondaco.shared.errors import ConfigError, RoundError
-from fondaco.shared.files import is_locked
+from fondaco.shared.files import is_locked, takes_lock
 from fondaco.shared.privacy.plan import RunPlan
 from fondaco.shared.workspace import Workspace
 
@@ -64,11 +64,8 @@ class PreparedRun:
         Whoever gives the same command twice has Flower start two of them.
         """
         with (self.folder / LOCK).open("w") as lock:
-            waited = False
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                waited = True
+            waited = not takes_lock(lock)
+            if waited:
                 fcntl.flock(lock, fcntl.LOCK_EX)
             yield waited
 

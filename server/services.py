@@ -5,7 +5,6 @@ crash. Neither outlives this process. Certificates and secret may be changed mea
 started anew, and a certificate that ends soon is renewed.
 """
 
-import fcntl
 import http.client
 import os
 import shutil
@@ -20,7 +19,7 @@ from pathlib import Path
 from fondaco.shared import logs
 from fondaco.shared.address import split_address
 from fondaco.shared.errors import ConfigError
-from fondaco.shared.files import is_locked
+from fondaco.shared.files import is_locked, takes_lock
 from fondaco.shared.supervisor import Program, Supervisor
 
 from .home import ServerHome
@@ -40,14 +39,12 @@ def only_one(home: ServerHome) -> Iterator[None]:
         ConfigError: another process holds it.
     """
     with home.lock.open("a+", encoding="ascii") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not takes_lock(lock):
             lock.seek(0)
             pid = lock.read(20).strip()
             raise ConfigError(
                 f"{home.folder} is running already (process {pid}); stop that one first"
-            ) from None
+            )
         lock.truncate(0)
         lock.write(f"{os.getpid()}\n")
         lock.flush()

@@ -2,8 +2,13 @@
 
 import fcntl
 import os
+import time
 from pathlib import Path
+from typing import IO, Any
 from urllib.parse import quote
+
+INSTANT_S = 0.1
+"""`is_locked` asks in far less than this [s]."""
 
 
 def folder_name(silo_id: str) -> str:
@@ -33,6 +38,21 @@ def write_durably(path: Path, blob: bytes) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def takes_lock(file: IO[Any]) -> bool:
+    """Return whether nobody else has the lock (flock) of `file`, which is then ours.
+
+    Whoever asks `is_locked` holds it for an instant, and is no reason to give up.
+    """
+    for wait_s in (INSTANT_S, 0.0):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(wait_s)
+        else:
+            return True
+    return False
 
 
 def is_locked(path: Path) -> bool:

@@ -1,12 +1,15 @@
 """The same command given twice: the second ServerApp of a run waits, and finds it done."""
 
+import fcntl
 import json
 import threading
+from types import SimpleNamespace
 
 import pytest
 
 from fondaco.server import deployed
-from fondaco.server.deployed import PreparedRun, run_prepared
+from fondaco.server.deployed import LOCK, PreparedRun, run_prepared
+from fondaco.shared import files
 
 NAME = "0" * 16
 
@@ -37,6 +40,17 @@ def test_nobody_waits_who_is_alone(run):
         assert not waited
     with run.alone() as waited:
         assert not waited
+
+
+def test_whoever_only_asks_for_an_instant_is_no_other_server_app(run, monkeypatch):
+    with run.alone():
+        pass
+    with (run.folder / LOCK).open("rb") as asked:
+        fcntl.flock(asked, fcntl.LOCK_SH)  # as `is_locked` does, until we wait
+        done = SimpleNamespace(sleep=lambda _: fcntl.flock(asked, fcntl.LOCK_UN))
+        monkeypatch.setattr(files, "time", done)
+        with run.alone() as waited:
+            assert not waited
 
 
 @pytest.mark.parametrize("finished", [True, False])

@@ -25,3 +25,10 @@ def test_readme_draws_the_tree_true():
         for word in words:
             if word.endswith(".py") and "*" not in word:
                 assert (room / word).is_file(), f"{room.name}/{word}"
+
+
+def test_readme_names_every_part_of_the_trusted_core():
+    core = README.parent / "shared" / "privacy"
+    parts = {path.stem for path in core.glob("*.py")} - {"__init__"}
+    drawing = README.read_text(encoding="utf-8").split("the trusted core, in reading order:\n")[1]
+    assert set(drawing.splitlines()[0].split()) == parts

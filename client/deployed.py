@@ -16,7 +16,7 @@ from .boundary.frames import MAX_MASKING, Limits
 from .dataset_files import load_silo
 from .kit_files import CATALOGUE, find_catalogue, kit_file
 from .loading import check_read_for
-from .owner import FACTS, KEY, Owner
+from .owner import FACTS, KEY, PEERS, Owner
 
 MODEL = "model.fndc"
 DATASET = "dataset.json"
@@ -84,7 +84,8 @@ class DeployedAgent:
     def _stamp(self) -> tuple[int, ...]:
         """Return when the files were last replaced that decide which agent this is."""
         home, owner = self._home, Owner.open(self._home)
-        watched = (home / "plans", owner.rows / DATASET, kit_file(home, CATALOGUE), home / KEY)
+        own = home / KEY, home / PEERS
+        watched = (home / "plans", owner.rows / DATASET, kit_file(home, CATALOGUE), *own)
         return tuple(path.stat().st_mtime_ns if path.exists() else 0 for path in watched)
 
 

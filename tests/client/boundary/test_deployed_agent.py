@@ -12,7 +12,7 @@ from fondaco.client.answers import public_reason
 from fondaco.client.boundary import frames
 from fondaco.client.dataset_files import save_silo
 from fondaco.client.deployed import MODEL, DeployedAgent
-from fondaco.client.owner import Owner
+from fondaco.client.owner import PEERS, Owner
 from fondaco.shared import codec
 from fondaco.shared.catalogue import save_catalogue
 from fondaco.shared.chain.witness import Call
@@ -152,6 +152,16 @@ def test_key_that_was_rotated_is_taken_up_and_no_longer_fits_the_plan(owned):
     owned.owner.rotate()
     with pytest.raises(RefusalError, match="does not hold this owner's key"):
         deployed.answer("status", Parts(b"", NO_CALL))
+
+
+@pytest.mark.parametrize("left", [0, -1], ids=["all", "one"])
+def test_peers_key_that_is_trusted_no_more_ends_the_answers(owned, left):
+    deployed = DeployedAgent(owned.home)
+    path = owned.home / PEERS
+    path.write_text("\n".join(path.read_text().split()[:left]))
+    with pytest.raises(RefusalError, match="not pinned") as caught:
+        deployed.answer("release", owned.request())
+    assert caught.value.code == "unknown-peer"
 
 
 def test_newer_rows_are_taken_up_at_the_next_message(owned):

@@ -41,16 +41,16 @@ def ask(path: Path, action: str, parts: Parts, *, patience_s: float = PATIENCE_S
 
     Raises:
         AgentError: the agent refused.
-        AgentAwayError: it stayed away.
+        AgentAwayError: it stayed away, or died of this request as often as MOST_DEATHS.
     """
     until, deaths = time.monotonic() + patience_s, 0
     while True:
         try:
             return _ask(path, action, parts)
         except (OSError, EOFError, CodecError) as error:
-            if isinstance(error, EOFError | ConnectionResetError) and deaths < MOST_DEATHS:
+            if isinstance(error, EOFError | ConnectionResetError):
                 until, deaths = time.monotonic() + patience_s, deaths + 1
-            if time.monotonic() > until:
+            if time.monotonic() > until or deaths == MOST_DEATHS:
                 raise AgentAwayError("the silo's agent does not answer") from error
             time.sleep(PAUSE_S)
 

@@ -95,11 +95,9 @@ def test_agent_that_dies_of_a_request_is_not_killed_for_ever(sockets, monkeypatc
     monkeypatch.setattr(link, "PAUSE_S", 0.01)
     path = sockets / "agent.sock"
     with Script(path, *[_die_on_the_way] * 1000) as agent:
-        start = time.monotonic()
         with pytest.raises(AgentAwayError):
-            ask(path, "release", Parts(), patience_s=0.3)
-        assert time.monotonic() - start < 5
-    assert len(agent.asked) > link.MOST_DEATHS
+            ask(path, "release", Parts())
+    assert len(agent.asked) == link.MOST_DEATHS
 
 
 @pytest.mark.parametrize("there", ["nothing", "a dead agent's socket", "a file"])

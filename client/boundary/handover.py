@@ -46,11 +46,18 @@ def bind_for_group(path: Path) -> socket.socket:
 
 
 def become(command: Sequence[str], listening: socket.socket) -> None:
-    """Replace this process by `command`, which gets the socket as systemd would pass it on."""
+    """Replace this process by `command`, which gets the socket as systemd would pass it on.
+
+    Raises:
+        ConfigError: it cannot be started.
+    """
     os.dup2(listening.fileno(), FIRST_PASSED_FD)
     os.set_inheritable(FIRST_PASSED_FD, True)  # it may have been that number before
     os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}
-    os.execvp(command[0], list(command))  # noqa: S606  (what the container was told to run)
+    try:
+        os.execvp(command[0], list(command))  # noqa: S606  (what the container was told to run)
+    except OSError as error:
+        raise ConfigError(f"{command[0]!r} cannot be started: {error.strerror}") from None
 
 
 def main(words: Sequence[str]) -> None:
@@ -60,10 +67,10 @@ def main(words: Sequence[str]) -> None:
     try:
         listening = bind_for_group(Path(words[0]))
         forbid_network()
+        become(words[1:], listening)
     except (ConfigError, OSError) as error:
         err_console.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
         raise SystemExit(2) from None
-    become(words[1:], listening)
 
 
 if __name__ == "__main__":

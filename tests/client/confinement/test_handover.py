@@ -75,6 +75,14 @@ def test_a_folder_that_shares_with_nobody_is_refused(tmp_path):
     assert agent.returncode == 2
 
 
+def test_a_command_that_is_not_there_is_named(link):
+    with handover(link, "fondaco-clent", "run") as agent:
+        said = agent.stderr.read()
+    assert "fondaco-clent" in said
+    assert said.count("\n") == 1
+    assert agent.returncode == 2
+
+
 def test_the_socket_is_passed_where_the_agent_looks():
     assert handover_module.FIRST_PASSED_FD == desk.FIRST_PASSED_FD
 

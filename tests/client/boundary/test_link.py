@@ -94,9 +94,8 @@ def test_agent_that_dies_after_long_work_is_still_waited_for(sockets):
 def test_agent_that_dies_of_a_request_is_not_killed_for_ever(sockets, monkeypatch):
     monkeypatch.setattr(link, "PAUSE_S", 0.01)
     path = sockets / "agent.sock"
-    with Script(path, *[_die_on_the_way] * 1000) as agent:
-        with pytest.raises(AgentAwayError):
-            ask(path, "release", Parts())
+    with Script(path, *[_die_on_the_way] * 1000) as agent, pytest.raises(AgentAwayError):
+        ask(path, "release", Parts())
     assert len(agent.asked) == link.MOST_DEATHS
 
 

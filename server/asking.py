@@ -65,7 +65,7 @@ class Mail:
         self._open = dict.fromkeys(nodes)
         self._sent: dict[str, int] = {}
         self._asked_at: dict[int, float] = {}
-        self._lost: dict[int, tuple[float, Message]] = {}
+        self._lost: dict[int, tuple[float, Message | None]] = {}
 
     def replies(self) -> Iterator[tuple[int, Message | None]]:
         """Yield every node's reply as it comes; None for those silent at the deadline."""
@@ -104,8 +104,10 @@ class Mail:
         self._asked_at |= dict.fromkeys(nodes, now)
         ids = self._grid.push_messages([self._compose(node) for node in nodes])
         for message_id, node in zip(ids, nodes, strict=True):
-            if message_id:  # None: the node is gone, and is asked again
+            if message_id:
                 self._sent[message_id] = node
+            else:  # shut out or gone: asked again if it comes, and not waited for until the end
+                self._lost.setdefault(node, (now, None))
 
     def _is_lost(self, node: int, reply: Message) -> bool:
         """Return whether Flower lost the message, not the silo; such a node is asked again."""
@@ -116,8 +118,8 @@ class Mail:
         self._lost[node] = since, reply
         return True
 
-    def _given_up(self) -> Iterator[tuple[int, Message]]:
-        """Yield nodes that have been gone for too long, with Flower's own words."""
+    def _given_up(self) -> Iterator[tuple[int, Message | None]]:
+        """Yield nodes that have been gone for too long, with Flower's own words if it has any."""
         back = set(self._sent.values())
         for node, (since, reply) in list(self._lost.items()):
             gone = node in self._open and node not in back

@@ -213,6 +213,16 @@ def test_node_that_stays_away_is_given_up_with_flowers_words(grid, monkeypatch):
     assert 0.5 <= seconds < 5
 
 
+def test_node_that_flower_takes_no_message_for_is_given_up_before_the_deadline(grid, monkeypatch):
+    """Its silo was removed, or has another node key: the old node never comes back."""
+    monkeypatch.setattr(asking, "RETURN_S", 0.5)
+    grid.nodes = {1, 3}
+    grid.on_push = lambda message_id, node: grid.reply(message_id)
+    heard, seconds = _mail(grid)
+    assert heard[2] is None
+    assert 0.5 <= seconds < 2
+
+
 def test_node_that_came_back_is_waited_for_however_long_it_was_lost_before(grid, monkeypatch):
     """It is at work on the second question; giving it up would throw its release away."""
     monkeypatch.setattr(asking, "RETURN_S", 0.3)

@@ -147,7 +147,7 @@ def enrol(home: ServerHome) -> Enrolment:
     """Let every registered silo into the SuperLink, and shut out whoever is not any more.
 
     Raises:
-        ConfigError: the SuperLink does not answer.
+        ConfigError: the SuperLink does not answer, or `nodes.json` is not the one of its database.
     """
     with _one_at_a_time(home):
         return _Enroller(home).run()
@@ -160,10 +160,9 @@ def pending(home: ServerHome) -> frozenset[tuple[str, str]]:
         ConfigError: a registration or `nodes.json` is damaged.
     """
     wanted = {(silo_id, each.node_key) for silo_id, each in registrations(home).items()}
-    known = {
-        (silo_id, node.node_key) for silo_id, node in known_nodes(home).items() if node.node_id
-    }
-    return frozenset(wanted ^ known)
+    known = {(silo, node.node_key): node.node_id for silo, node in known_nodes(home).items()}
+    noted = {who for who, node_id in known.items() if node_id or who not in wanted}
+    return frozenset(wanted ^ noted)
 
 
 def known_nodes(home: ServerHome) -> dict[str, Node]:
@@ -178,7 +177,7 @@ def known_nodes(home: ServerHome) -> dict[str, Node]:
         raw = json.loads(home.nodes.read_text(encoding="utf-8"))
         return {str(silo): Node(**node) for silo, node in raw.items()}
     except (ValueError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{home.nodes} is damaged ({error}); restore it") from None
+        raise ConfigError(f"{home.nodes} is damaged ({error}); {_both_or_none(home)}") from None
 
 
 class _Enroller:
@@ -195,6 +194,8 @@ class _Enroller:
     def run(self) -> Enrolment:
         if self._registered or self._nodes:
             live = self._live()
+            if live and not self._home.nodes.is_file():
+                raise ConfigError(f"{self._home.nodes} is gone; {_both_or_none(self._home)}")
             for silo_id in [*self._nodes]:
                 self._drop_if_changed(silo_id, live)
             for silo_id in self._registered:
@@ -214,10 +215,29 @@ class _Enroller:
         node, registration = self._nodes[silo_id], self._registered.get(silo_id)
         if registration is not None and registration.node_key == node.node_key:
             return
-        if node.node_id in live:
-            self._ask("supernode", "unregister", node.node_id, CONNECTION)
+        node_id = node.node_id or self._interrupted(silo_id, live)
+        if node_id in live:
+            self._ask("supernode", "unregister", node_id, CONNECTION)
             self._shut_out.append(silo_id)
+            live.discard(node_id)
         self._forget(silo_id)
+
+    def _interrupted(self, silo_id: str, live: set[str]) -> str:
+        """Return the node of a silo whose registration was interrupted, "" if that is not known."""
+        unclaimed = self._unclaimed(live)
+        unknown = [known for known in self._nodes.values() if not known.node_id]
+        if len(unclaimed) == len(unknown) == 1:
+            return unclaimed.pop()
+        if unclaimed:
+            self._refused.append(
+                f"the SuperLink may let {silo_id!r} in with an earlier key, as one of the nodes "
+                f"{', '.join(sorted(unclaimed))}; shut them out with: FLWR_HOME={self._home.flwr} "
+                f"flwr supernode unregister NODE {CONNECTION}"
+            )
+        return ""
+
+    def _unclaimed(self, live: set[str]) -> set[str]:
+        return live - {known.node_id for known in self._nodes.values()}
 
     def _add_if_missing(self, silo_id: str, live: set[str]) -> None:
         node = self._nodes.get(silo_id)
@@ -231,7 +251,7 @@ class _Enroller:
         if said.get("success"):
             node_id = str(said["node-id"])
         else:
-            unclaimed = live - {known.node_id for known in self._nodes.values()}
+            unclaimed = self._unclaimed(live)
             if not (interrupted and len(unclaimed) == 1 and _KEY_IN_USE in _why(said)):
                 self._forget(silo_id)
                 self._refused.append(_refused(silo_id, said))
@@ -290,6 +310,13 @@ def _refused(silo_id: str, said: Mapping[str, Any]) -> str:
             "makes another with fondaco-client keys --rotate-node and hands over the registration"
         )
     return f"the SuperLink does not let {silo_id!r} in: {_why(said)}"
+
+
+def _both_or_none(home: ServerHome) -> str:
+    return (
+        f"restore it, or stop fondaco-server, remove it and {home.database} and start again: both "
+        "are made anew from the registrations"
+    )
 
 
 def _unreachable(home: ServerHome) -> str:

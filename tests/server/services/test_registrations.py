@@ -151,19 +151,28 @@ def test_node_key_that_was_removed_is_refused_with_a_way_out(home, make_silo, su
     assert "--rotate-node" in found.refused[0]
 
 
-def test_kill_between_superlink_and_our_note_is_mended(home, make_silo, superlink, monkeypatch):
+@pytest.fixture
+def interrupt(home, superlink, monkeypatch):
+    """Enrol, but end once the SuperLink has registered so many nodes, before the last is noted."""
+
+    def run(after):
+        def interrupted(asked, *arguments):
+            said = superlink(asked, *arguments)
+            if superlink.calls.count("register") == after:
+                raise KeyboardInterrupt
+            return said
+
+        with monkeypatch.context() as patch:
+            patch.setattr(nodes, "flwr", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                enrol(home)
+
+    return run
+
+
+def test_kill_between_superlink_and_our_note_is_mended(home, make_silo, superlink, interrupt):
     keep(home, make_silo("alpha").file)
-
-    def interrupted(asked, *arguments):
-        superlink(asked, *arguments)
-        if arguments[1] == "register":
-            raise KeyboardInterrupt
-        return {"success": True}
-
-    with monkeypatch.context() as patch:
-        patch.setattr(nodes, "flwr", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            enrol(home)
+    interrupt(1)
     assert known_nodes(home)["alpha"].node_id == ""
     assert enrol(home).let_in == ("alpha",)
     assert set(superlink.live) == {known_nodes(home)["alpha"].node_id}
@@ -192,8 +201,46 @@ def test_superlink_that_is_down_or_unwilling_is_named(home, make_silo, superlink
 
 def test_damaged_notes_are_named(home):
     home.nodes.write_text(json.dumps({"alpha": {"node": 1}}))
-    with pytest.raises(ConfigError, match=r"nodes.json is damaged"):
+    with pytest.raises(ConfigError, match=r"nodes.json is damaged .*remove it and .*superlink.db"):
         known_nodes(home)
+
+
+def test_lost_notes_are_named_and_no_owner_is_sent_for_another_key(home, make_silo, superlink):
+    keep(home, make_silo("alpha").file)
+    enrol(home)
+    home.nodes.unlink()
+    with pytest.raises(ConfigError, match=r"nodes.json is gone; .*remove it and .*superlink.db"):
+        enrol(home)
+    superlink.live.clear()  # as a new superlink.db
+    assert enrol(home).let_in == ("alpha",)
+
+
+def test_key_of_an_interrupted_registration_is_shut_out_with_the_rest(
+    home, make_silo, superlink, interrupt
+):
+    keep(home, make_silo("beta").file)
+    enrol(home)
+    first = make_silo("alpha")
+    keep(home, first.file)
+    interrupt(2)
+    last = make_silo("alpha", first.identity)
+    keep(home, last.file, replace=True)
+    found = enrol(home)
+    assert (found.shut_out, found.let_in, found.refused) == (("alpha",), ("alpha",), ())
+    assert list(superlink.live.values())[1:] == [last.registration.node_key]
+    assert {node.node_id for node in known_nodes(home).values()} == set(superlink.live)
+
+
+def test_nodes_that_may_be_an_earlier_key_are_named(home, make_silo, superlink, interrupt):
+    silo = make_silo("alpha")
+    keep(home, silo.file)
+    interrupt(1)
+    superlink.live["7"] = "somebody's"
+    home.registration("alpha").unlink()
+    assert pending(home) == {("alpha", silo.registration.node_key)}
+    (told,) = enrol(home).refused
+    assert "'alpha'" in told
+    assert "nodes 101, 7; shut them out with" in told
 
 
 def test_plans_take_their_roster_from_the_registrations(home, make_silo):

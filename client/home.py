@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fondaco.shared.chain.keys import Identity
-from fondaco.shared.errors import BudgetError, RefusalError
+from fondaco.shared.chain.store import is_begun
+from fondaco.shared.errors import BudgetError, ConfigError, RefusalError
 from fondaco.shared.files import folder_name, write_durably
-from fondaco.shared.privacy.ledger import Debit
+from fondaco.shared.privacy.ledger import Debit, Ledger
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,28 @@ class SiloHome:
         return self.folder / "outbox" / self._name
 
     def secret(self, identity: Identity) -> bytes:
-        """Return the owner's secret for keyed hashes; it stays when the key is rotated."""
+        """Return the owner's secret for keyed hashes; it stays when the key is rotated.
+
+        Raises:
+            ConfigError: it is gone, and the present key would make another one.
+        """
         path = self.folder / "secrets" / f"{self._name}.key"
         if not path.is_file():
+            if self._was_rotated(identity):
+                raise ConfigError(
+                    f"{path} is gone, and the key was rotated since it was made: without it "
+                    "erased customers would come back; bring it back from a backup"
+                )
             write_durably(path, identity.secret("keyed-hashes"))
         return path.read_bytes()
+
+    def _was_rotated(self, identity: Identity) -> bool:
+        """Return whether hashes are in use that an earlier key of this owner's may have made."""
+        if not is_begun(self.ledger):
+            return False
+        with Ledger(self.ledger, identity) as ledger:
+            used = self.erased.is_file() or ledger.chain.of_type("DEBIT")
+            return bool(used and ledger.chain.of_type("KEYROT"))
 
     @contextmanager
     def alone(self) -> Iterator[None]:

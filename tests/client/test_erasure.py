@@ -16,7 +16,7 @@ from fondaco.client.owner import Owner
 from fondaco.shared import codec
 from fondaco.shared.chain.keys import Identity
 from fondaco.shared.codec import Shapes
-from fondaco.shared.errors import DataError, RefusalError
+from fondaco.shared.errors import ConfigError, DataError, RefusalError
 from fondaco.shared.privacy.ledger import Ledger
 from fondaco.shared.records import PrivateUpdate, RoundRequest
 
@@ -293,6 +293,37 @@ def test_customer_stays_out_when_the_owner_has_a_new_key(owner, plan, catalogue)
     kept = _agent_of(rotated, plan, catalogue)
     kept.run_round(_request(plan))
     assert GONE not in kept.dataset.user_ids.tolist()
+
+
+def test_lost_secret_that_a_new_key_would_make_otherwise_is_asked_for(owner, plan, catalogue):
+    """With another secret no erased customer would be known again."""
+    forget(owner, GONE)
+    rotated = owner.rotate()
+    (path,) = (owner.folder / "secrets").iterdir()
+    path.unlink()
+    with pytest.raises(ConfigError, match=r"north\.key is gone, .* bring it back from a backup"):
+        _agent_of(rotated, plan, catalogue).run_round(_request(plan))
+    assert not path.exists()
+
+
+def test_lost_secret_that_the_same_key_makes_again_is_made_again(owner, plan, catalogue):
+    forget(owner, GONE)
+    (path,) = (owner.folder / "secrets").iterdir()
+    before = path.read_bytes()
+    path.unlink()
+    save_silo(_dataset(), owner.rows)
+    agent = _agent_of(owner, plan, catalogue)
+    agent.run_round(_request(plan))
+    assert path.read_bytes() == before
+    assert GONE not in agent.dataset.user_ids.tolist()
+
+
+def test_secret_is_made_by_a_new_key_where_none_was_needed_before(owner):
+    with owner.ledger():
+        pass
+    rotated = owner.rotate()
+    forget(rotated, GONE)
+    assert rotated.home.secret(rotated.identity) == rotated.identity.secret("keyed-hashes")
 
 
 def test_erasure_beside_a_running_agent_loses_no_record(owner, plan, catalogue):

@@ -263,6 +263,21 @@ def test_erased_rows_are_off_the_disk_and_the_others_are_there(owner):
     kept = _told(load_silo(owner.rows))
     assert kept == {name: [row for row in rows if row[0] != GONE] for name, rows in before.items()}
     assert forget(owner, GONE) == 0
+    assert [r["type"] for r in _records(owner)] == ["GENESIS", "ERASURE"]
+
+
+def test_erasure_that_was_killed_before_its_record_gets_it(owner, monkeypatch):
+    monkeypatch.setattr(Ledger, "note_erasure", lambda self, n: None)
+    forget(owner, GONE)
+    monkeypatch.undo()
+    assert forget(owner, GONE) == 0
+    assert [r["type"] for r in _records(owner)] == ["GENESIS", "ERASURE"]
+
+
+def test_erasure_of_rows_that_came_back_is_noted_again(owner):
+    for _ in range(2):
+        forget(owner, GONE)
+        save_silo(_dataset(), owner.rows)
     assert [r["type"] for r in _records(owner)] == ["GENESIS", "ERASURE", "ERASURE"]
 
 

@@ -180,8 +180,8 @@ class Owner:
         if unknown:
             names = ", ".join(PublicKey.from_text(text).name for text in unknown[:3])
             raise RefusalError(
-                f"{len(unknown)} keys of the plan are not pinned ({names}); check them with their "
-                "owners, then run fondaco-client policy --peer KEY",
+                f"keys of the plan not pinned: {len(unknown)} ({names}); check them with their "
+                "owners, then run fondaco-client policy --home HOME --peer KEY",
                 "unknown-peer",
             )
 

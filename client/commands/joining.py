@@ -83,7 +83,7 @@ def init(
         _show_peers(joined.peers)
         _ask(waiting, yes=yes)
         pin_peers(home, joined, replace_peer or ())
-        out_console.print(f"{len(waiting)} keys are pinned")
+        out_console.print(f"keys pinned: {len(waiting)}")
     _say_next(joined)
 
 
@@ -143,7 +143,7 @@ def _ask(waiting: list[Peer], *, yes: bool) -> None:
         "for the fingerprint.",
         highlight=False,
     )
-    if not typer.confirm(f"Do these {len(waiting)} fingerprints match?"):
+    if not typer.confirm("Do these fingerprints match?"):
         raise typer.Exit(1)
 
 

@@ -71,10 +71,10 @@ def test_plan_with_another_key_for_this_owner_is_refused(script, owner, ready):
 def test_plan_with_keys_that_nobody_checked_is_refused(script, owner, ready):
     stranger = Identity.generate("fondaco/silo-2").public.text()
     path = _changed(ready, roster={**ready[0].roster, "silo-2": stranger})
-    assert "not pinned (fondaco/silo-2)" in script.refused("approve", path, "--yes")
+    assert "not pinned: 1 (fondaco/silo-2)" in script.refused("approve", path, "--yes")
     server = Identity.generate("fondaco-coordinator").public.text()
     path = _changed(ready, coordinator=server)
-    assert "not pinned (fondaco-coordinator)" in script.refused("approve", path, "--yes")
+    assert "not pinned: 1 (fondaco-coordinator)" in script.refused("approve", path, "--yes")
     assert owner.approved() is None
 
 

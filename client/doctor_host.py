@@ -105,14 +105,15 @@ def look_at_permissions(patient: Patient) -> Iterator[Check]:
             yield Check(name="permissions", state="fail", seen=seen, fix=fix)
         places = [courier, courier / NODE_KEY, courier / SECRET]
         open_ones += [path for path in places if _open_to_others(path)]
-    strangers = [path for path in _files(home) if path.lstat().st_uid != home.stat().st_uid]
+    ours = home.stat().st_uid
+    strangers = [path for path in home.rglob("*") if _uid(path, ours) != ours]
     if open_ones:
         seen = f"others may read {open_ones[0]}" + _more(open_ones)
         fix = f"chmod -R go= {' '.join(sorted({str(_root(p, home)) for p in open_ones}))}"
         yield Check(name="permissions", state="fail", seen=seen, fix=fix)
     if strangers:
         seen = f"{strangers[0]} belongs to another user than {home}" + _more(strangers)
-        fix = f"chown -R {home.owner()} {home}"
+        fix = f"chown -R {ours} {home}"
         yield Check(name="permissions", state="fail", seen=seen, fix=fix)
     if not (open_ones or strangers):
         yield Check(name="permissions", state="ok", seen="keys, ledger and rows are yours alone")
@@ -288,8 +289,12 @@ def _open_to_others(path: Path) -> bool:
         return False  # not there, or where we cannot look either
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    yield from (path for path in folder.rglob("*"))
+def _uid(path: Path, gone: int) -> int:
+    """Return whose a file is; `gone` where a running agent has just renamed it."""
+    try:
+        return path.lstat().st_uid
+    except FileNotFoundError:
+        return gone
 
 
 def _root(path: Path, home: Path) -> Path:

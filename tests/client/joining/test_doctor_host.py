@@ -8,6 +8,7 @@ import shutil
 import socket
 from collections import namedtuple
 from importlib.metadata import Distribution
+from pathlib import Path
 
 import pytest
 from harbour import KNOWN, REFUSED, UNKNOWN
@@ -212,6 +213,17 @@ def test_files_and_folders_of_other_users_are_told(script, init, coordinator, ch
     check = checks(*looks)["permissions"]
     assert "belongs to another user" in check.seen
     assert check.fix.startswith("chown -R")
+
+
+def test_files_that_a_running_agent_renames_are_no_failure(script, joined, checks, monkeypatch):
+    find = Path.rglob
+
+    def meanwhile(folder, pattern):
+        yield folder / "mark.part"  # seen, and renamed before it was looked at
+        yield from find(folder, pattern)
+
+    monkeypatch.setattr(Path, "rglob", meanwhile)
+    assert checks(doctor_host.look_at_permissions)["permissions"].state == "ok"
 
 
 def test_disk_is_held_against_what_the_plan_writes(script, joined, checks, monkeypatch):

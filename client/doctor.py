@@ -215,8 +215,9 @@ def look_at_source(patient: Patient) -> Iterator[Check]:
         fix = f"say in {path} where your rows lie"
         yield Check(name="source", state=state, seen=f"{SOURCE} is still the template", fix=fix)
         return
-    settings = read_source_file(path)
-    columns = ", ".join(describe_source(patient.home, settings))
+    with acting_as(account_of(patient.home)):  # as load will; root may read what it may not
+        settings = read_source_file(path)
+        columns = ", ".join(describe_source(patient.home, settings))
     seen = f"a {settings.source.kind} source with the columns that are needed ({columns})"
     yield Check(name="source", state="ok", seen=seen)
 

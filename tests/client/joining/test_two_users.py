@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from fondaco.client.doctor import examine
+from fondaco.client.doctor import examine, look_at_source
 from fondaco.client.doctor_host import look_at_network, look_at_permissions, look_at_users
 from fondaco.client.joining import Wishes, join
 from fondaco.shared.errors import ConfigError
 
-NOBODY = "nobody"
+NOBODY, NAMELESS = "nobody", 54321
 PYTHON = sys.executable
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
 
@@ -34,6 +34,15 @@ def open_place(monkeypatch):
 @pytest.fixture
 def wishes(open_place):
     return Wishes(courier=open_place / "courier", courier_user=NOBODY, out=open_place)
+
+
+def home_of(uid, coordinator, place):
+    """Return an owner's folder that belongs to an OS user, as root made it."""
+    home = place / "shop"
+    home.mkdir(mode=0o700)
+    os.chown(home, uid, -1)
+    join(coordinator.kit(), home, Wishes(courier=place / "courier", out=place))
+    return home
 
 
 def test_couriers_files_belong_to_its_user_and_the_owners_do_not(coordinator, open_place, wishes):
@@ -133,6 +142,38 @@ def test_doctor_of_the_owner_says_what_only_the_couriers_user_can_tell(
         assert {found[name].state for name in ("permissions", "OS users", "TLS")} == {"ok"}
 
     assert children.ended(look) == 0
+
+
+def test_strangers_file_is_told_where_the_owner_has_no_name(coordinator, open_place):
+    home = home_of(NAMELESS, coordinator, open_place)
+    os.chown(home / "audit.jsonl", 0, -1)
+    (check,) = examine(home, (look_at_permissions,))
+    assert check.seen == f"{home}/audit.jsonl belongs to another user than {home}"
+    assert check.fix == f"chown -R {NAMELESS} {home}"
+
+
+def test_doctor_of_root_judges_the_source_with_the_rights_of_its_reader(coordinator, open_place):
+    home, reader = home_of(0, coordinator, open_place), pwd.getpwnam("daemon").pw_uid
+    address, orders = home / "database.url", home / "orders.csv"
+    address.write_text("mysql://shop@127.0.0.1:1/shop")
+    orders.write_text("user_id,item_id\n")
+
+    def seen(settings):
+        (home / "source.toml").write_text(f"[source]\n{settings}\n")
+        (check,) = examine(home, (look_at_source,))
+        return check.seen
+
+    table = 'kind = "csv"\npath = "orders.csv"'
+    server = 'kind = "mysql"\nurl_file = "database.url"\ntable = "orders"'
+    for path in (address, orders):
+        path.chmod(0o600)
+    for keeper in (0, reader):
+        for path in (home, *home.rglob("*")):
+            os.chown(path, keeper, -1)
+        assert "Connection refused" in seen(server)
+        assert "a csv source" in seen(table)
+    os.chown(orders, 0, -1)
+    assert "Permission denied" in seen(table)
 
 
 @pytest.mark.parametrize(

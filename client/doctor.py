@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fondaco.shared.chain.keys import PublicKey
-from fondaco.shared.chain.store import is_begun
 from fondaco.shared.errors import FondacoError, LedgerError, RefusalError
 from fondaco.shared.privacy.ledger import Ledger
 from fondaco.shared.privacy.plan import RunPlan
@@ -83,7 +82,7 @@ class Patient:
         """Return the ledger's records of one type, oldest first.
 
         Raises:
-            LedgerError: it is damaged, or somebody else's.
+            LedgerError: it is damaged, somebody else's, or gone though it was in use.
         """
         if isinstance(self._records, LedgerError):
             raise self._records
@@ -112,7 +111,7 @@ class Patient:
 def _records_of(owner: Owner) -> list[dict[str, Any]] | LedgerError:
     """Return a ledger's records, or why there are none; one that was not begun stays so."""
     try:
-        if not is_begun(owner.home.ledger):
+        if not owner.has_ledger():
             return []
         with Ledger(owner.home.ledger, owner.identity) as ledger:
             return [dict(record) for record in ledger.records()]

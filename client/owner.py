@@ -99,6 +99,21 @@ class Owner:
         with self.ledger() as ledger:
             return ledger.chain.absorb(lines)
 
+    def has_ledger(self) -> bool:
+        """Return whether the owner's ledger was begun.
+
+        Raises:
+            LedgerError: it was in use and its file is gone.
+        """
+        if is_begun(self.home.ledger):
+            return True
+        if (self.folder / BEGUN).is_file() or self.home.opened.is_file():
+            raise LedgerError(
+                f"{self.home.ledger} is gone but it was in use; take it back from an export or a "
+                "peer with fondaco-client ledger --import"
+            )
+        return False
+
     @contextmanager
     def ledger(self) -> Iterator[Ledger]:
         """Give the owner's ledger, begun on first use and never again.
@@ -106,15 +121,10 @@ class Owner:
         Raises:
             LedgerError: it was in use and its file is gone.
         """
-        path, marker = self.home.ledger, self.folder / BEGUN
-        if not is_begun(path) and (marker.is_file() or self.home.opened.is_file()):
-            raise LedgerError(
-                f"{path} is gone but it was in use; take it back from an export or a peer with "
-                "fondaco-client ledger --import"
-            )
-        with Ledger.open_or_create(path, self.silo_id, self.identity) as ledger:
+        self.has_ledger()
+        with Ledger.open_or_create(self.home.ledger, self.silo_id, self.identity) as ledger:
             if (self.folder / FACTS).is_file():
-                marker.touch()
+                (self.folder / BEGUN).touch()
             yield ledger
 
     def peers(self) -> list[PublicKey]:

@@ -210,6 +210,15 @@ def test_damaged_ledger_fails_every_check_that_needs_it(script, ready, checks):
     assert found["data"].state == "ok"
 
 
+def test_ledger_that_is_gone_is_no_new_one(script, ready, checks):
+    Owner.open(script.home).home.ledger.unlink()
+    found = checks()
+    for name in ("plan", "limits", "budget"):
+        assert found[name].state == "fail"
+        assert found[name].seen.endswith("north.db is gone but it was in use")
+        assert found[name].fix.endswith("fondaco-client ledger --import")
+
+
 @pytest.mark.parametrize("trouble", ["missing", "no owner's", "key readable by others"])
 def test_folder_that_is_no_owners_is_one_failure(script, init, coordinator, trouble):
     if trouble == "no owner's":

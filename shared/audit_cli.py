@@ -128,7 +128,10 @@ def conformance(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Test the installed core from outside: noise, sensitivity, sampler, filter; exit 1 if not."""
+    """Test the installed core from outside: noise, sensitivity, sampler, budget filter.
+
+    Exit 1 if a check failed.
+    """
     from .audit.conformance import run_conformance  # noqa: PLC0415 (it loads the whole core)
 
     with err_console.status("testing the installed core"):

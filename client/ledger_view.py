@@ -10,16 +10,31 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from fondaco.shared.errors import DataError
+from fondaco.shared.errors import ConfigError, DataError
 from fondaco.shared.files import write_durably
 from fondaco.shared.privacy.ledger import Ledger
 
+TYPES = (
+    *("GENESIS", "POLICY", "PLAN", "DEBIT", "RELEASE", "UNMASK"),
+    *("REFUSAL", "COSIGN", "ERASURE", "AUDIT", "KEYROT"),
+)
 _DULL = ("plan", "witnessed", "event")
+
+
+def known_types(texts: Collection[str]) -> set[str]:
+    """Return types of records as ledgers write them.
+
+    Raises:
+        ConfigError: no record has such a type.
+    """
+    for text in texts:
+        if text.upper() not in TYPES:
+            raise ConfigError(f"no record has the type {text!r}; known: {' '.join(TYPES)}")
+    return {text.upper() for text in texts}
 
 
 def ledger_facts(ledger: Ledger, only: Collection[str] = ()) -> dict[str, Any]:
     """Return what the owner sees, as plain values; `only` keeps records of these types."""
-    wanted = {kind.upper() for kind in only}
     records = [dict(record) for record in ledger.records()]
     plans = [record for record in records if record["type"] == "PLAN"]
     newest = plans[-1] if plans else None
@@ -28,7 +43,7 @@ def ledger_facts(ledger: Ledger, only: Collection[str] = ()) -> dict[str, Any]:
         "head": ledger.chain.head.as_text(),
         "counts": dict(Counter(record["type"] for record in records)),
         "plan": None if newest is None else _plan_facts(newest, records),
-        "records": [r for r in records if not wanted or r["type"] in wanted],
+        "records": [r for r in records if not only or r["type"] in only],
     }
 
 
@@ -51,7 +66,13 @@ def show_ledger(console: Console, facts: Mapping[str, Any]) -> None:
 
 
 def export_lines(ledger: Ledger, path: Path) -> None:
-    """Write every record as one line of JSON, for an auditor."""
+    """Write every record as one line of JSON, for an auditor.
+
+    Raises:
+        ConfigError: there is a folder of this name.
+    """
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder; name a file to export to")
     write_durably(path, "".join(f"{line}\n" for line in ledger.chain.lines()).encode())
 
 

@@ -15,7 +15,14 @@ from fondaco.shared.plan_text import read_plan
 
 from ..forgetting import forget
 from ..joining import audit
-from ..ledger_view import export_lines, ledger_facts, note_audit, read_lines, show_ledger
+from ..ledger_view import (
+    export_lines,
+    known_types,
+    ledger_facts,
+    note_audit,
+    read_lines,
+    show_ledger,
+)
 from ..limits import new_policy
 from ..meaning import meaning_in_words, plan_meaning
 from ..owner import Owner
@@ -143,7 +150,7 @@ def ledger(
     as_json: AsJson = False,
 ) -> None:
     """Show what was promised, spent and refused; export it for an auditor."""
-    owner = Owner.open(home)
+    owner, wanted = Owner.open(home), known_types(only or [])
     if take_back is not None:
         taken = owner.restore(read_lines(take_back))
         audit(owner, "restore")
@@ -153,7 +160,7 @@ def ledger(
             note_audit(opened, audited)
         if export is not None:
             export_lines(opened, export)
-        facts = ledger_facts(opened, only or [])
+        facts = ledger_facts(opened, wanted)
     if as_json:
         print(json.dumps(facts))
         return

@@ -10,7 +10,9 @@ from owner_records import lines_of, types_of
 
 from fondaco.client.dataset import Fold, Rows, SiloDataset
 from fondaco.client.dataset_files import load_silo, save_silo
+from fondaco.client.ledger_view import TYPES
 from fondaco.client.owner import Owner
+from fondaco.shared.audit import rules
 from fondaco.shared.chain import store
 
 NONE = np.empty(0, dtype=np.int64)
@@ -99,6 +101,21 @@ def test_whatever_reason_is_given_is_exported_and_read_again(script, owner, read
     records = json.loads(script.own("ledger", "--json"))["records"]
     assert records[-1]["reason"] == reason
     script.own("ledger")
+
+
+def test_ledger_is_exported_to_a_file_alone(script, owner, tmp_path):
+    for folder in (tmp_path, "."):
+        assert "name a file" in script.refused("ledger", "--export", folder)
+    assert not tmp_path.with_suffix(".part").exists()
+
+
+def test_type_that_no_record_has_is_refused(script, owner):
+    assert "no record has the type 'DEBITS'" in script.refused("ledger", "--type", "DEBITS")
+    assert script.own("ledger", "--type", "debit")
+
+
+def test_types_are_those_that_an_audit_knows():
+    assert set(TYPES) == set(rules._FIELDS)
 
 
 def test_audit_is_noted_and_what_is_none_is_refused(script, owner, tmp_path):

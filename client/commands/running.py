@@ -7,6 +7,7 @@ import typer
 
 from fondaco.client.service import run as run_both
 from fondaco.client.service import serve_agent, serve_courier, socket_path
+from fondaco.shared.errors import ConfigError
 from fondaco.shared.logs import guard
 
 from .options import AnyonesHome
@@ -27,6 +28,8 @@ def run(
     ] = None,
 ) -> None:
     """Answer the coordinator until stopped: the agent with the data, and its courier."""
+    if socket and not agent_only:
+        raise ConfigError("--socket is for --agent-only; else it lies in the courier's folder")
     with guard():
         if agent_only:
             serve_agent(home, socket or socket_path(home))

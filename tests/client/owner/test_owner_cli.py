@@ -52,6 +52,10 @@ def test_folder_that_is_no_owners_approves_and_erases_nothing(script, tmp_path):
     assert "no owner's folder" in script.refused("erase", "ann")
 
 
+def test_socket_that_run_would_not_use_is_refused(script, owner, tmp_path):
+    assert "--agent-only" in script.refused("run", "--socket", tmp_path / "agent.sock")
+
+
 # ---- keys ----
 
 

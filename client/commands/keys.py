@@ -61,9 +61,10 @@ def keys(
         courier = Path(read_deployment(home).courier)
         path = write_registration(owner, courier, registration or Path())
         facts |= {"node_key": node_public(courier), "registration": str(path)}
+        rotated = rotate or rotate_node
+        how = " --replace); until then it knows the old key only" if rotated else ")"
         err_console.print(
-            f"hand {path} to the coordinator (fondaco-server register --replace); until then it "
-            "knows the old key only",
+            f"hand {path} to the coordinator (fondaco-server register{how}",
             markup=False,
             highlight=False,
             soft_wrap=True,

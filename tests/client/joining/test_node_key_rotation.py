@@ -50,6 +50,7 @@ def test_new_identity_comes_with_a_registration_too(script, courier, desk):
 def test_registration_is_written_again_where_it_is_wanted(script, courier, desk):
     first = (desk / "north.registration.json").read_bytes()
     script.own("keys", "--registration", desk / "again.json")
+    assert "old key" not in script.err
     assert (desk / "again.json").read_bytes() == first
 
 

@@ -108,17 +108,27 @@ class _Care:
         self._stamp = _stamp(home)
         self._cared = time.monotonic()
         self._tried: frozenset[tuple[str, str]] = frozenset()
+        self._failing: set[str] = set()
 
     def __call__(self) -> bool:
         """Return whether a key or certificate changed, so that all programs start anew."""
         if time.monotonic() - self._cared > _CARE_S:
             self._cared = time.monotonic()
-            renew_in_time(self._home)
-            self._enrol()
-            for log in self._home.logs.glob("*.log"):
-                _cut_log(log)
+            self._try("renew", lambda: renew_in_time(self._home))
+            self._try("enrol", self._enrol)
+            self._try("cut", lambda: _cut_logs(self._home.logs))
         before, self._stamp = self._stamp, _stamp(self._home)
         return self._stamp != before
+
+    def _try(self, what: str, task: Callable[[], object]) -> None:
+        """Do it; what fails is told once and tried again, and ends no run."""
+        try:
+            task()
+            self._failing.discard(what)
+        except (ConfigError, OSError) as error:
+            if what not in self._failing:
+                logs.failed(error)
+            self._failing.add(what)
 
     def _enrol(self) -> None:
         """Let in whoever was registered from another host or container, once per key."""
@@ -213,8 +223,11 @@ def _stamp(home: ServerHome) -> tuple[int, ...]:
     return tuple(path.stat().st_mtime_ns for path in paths)
 
 
-def _cut_log(path: Path) -> None:
-    """Keep a long log once under another name, and go on in the same file."""
-    if path.is_file() and path.stat().st_size > MAX_LOG:
-        shutil.copyfile(path, path.with_suffix(".log.1"))
-        os.truncate(path, 0)
+def _cut_logs(folder: Path) -> None:
+    """Keep a long log once under another name if there is room, and go on in the same file."""
+    for path in folder.glob("*.log"):
+        if path.stat().st_size > MAX_LOG:
+            try:
+                shutil.copyfile(path, path.with_suffix(".log.1"))
+            finally:
+                os.truncate(path, 0)

@@ -1,13 +1,15 @@
 """`init`, `invite`, `register`, `rotate` and `plan new --home` as a coordinator types them."""
 
+import errno
 import json
 
 import pytest
 from builders import ITEMS_CSV, PLAN_CONFIG
 from typer.testing import CliRunner
 
-from fondaco.server import cli, tls
+from fondaco.server import cli, services, tls
 from fondaco.server.home import ServerHome
+from fondaco.server.nodes import keep
 from fondaco.server.services import is_running, only_one, renew_in_time, serve
 from fondaco.shared.audit_log import verify
 from fondaco.shared.errors import ConfigError
@@ -183,6 +185,29 @@ def test_certificate_that_ends_soon_is_renewed_and_the_log_says_so(make_home, mo
     assert renew_in_time(home)
     assert json.loads(capsys.readouterr().err)["event"] == "coordinator.renewed"
     assert not renew_in_time(home)
+    assert capsys.readouterr().err == ""
+
+
+def test_full_disk_stops_no_care_and_no_service(make_home, make_silo, monkeypatch, capsys):
+    home = make_home()
+    log = home.logs / "superlink.log"
+    log.write_text("x" * 20)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(services, "MAX_LOG", 10)
+    monkeypatch.setattr(services, "_CARE_S", -1.0)
+    monkeypatch.setattr(services.shutil, "copyfile", full)
+    monkeypatch.setattr(services, "enrol", full)
+    keep(home, make_silo("alpha").file)
+    care = services._Care(home)
+    assert not care()
+    assert log.stat().st_size == 0
+    told = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [(line["event"], line["error"]) for line in told] == [("failed", "OSError")] * 2
+    log.write_text("x" * 20)
+    assert not care()
     assert capsys.readouterr().err == ""
 
 

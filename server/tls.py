@@ -191,7 +191,7 @@ def _authority(name: str, key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
     now = datetime.now(UTC)
     # The serial number keeps the names of two authorities of one coordinator apart.
     serial = x509.random_serial_number()
-    title = _name(f"fondaco {name}"[:46] + f" CA {serial & 0xFFFFFFFF:08x}")
+    title = _name(_cut(f"fondaco {name}", 46) + f" CA {serial & 0xFFFFFFFF:08x}")
     own = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
     usage = x509.KeyUsage(**{**_NO_USE, "key_cert_sign": True, "crl_sign": True})
     return (
@@ -239,7 +239,11 @@ def _general_name(host: str) -> x509.GeneralName:
 
 
 def _name(text: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text[:64])])
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, _cut(text, 64))])
+
+
+def _cut(text: str, n_bytes: int) -> str:
+    return text.encode()[:n_bytes].decode(errors="ignore")
 
 
 def _belong(key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> bool:

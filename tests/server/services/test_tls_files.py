@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from cryptography import x509
-from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from fondaco.server import tls
 from fondaco.server.tls import TlsFiles, names_of
@@ -43,6 +43,15 @@ def handshake(files, host, trusted=None):
             except ssl.SSLWantReadError:
                 continue
     return ends[0].version()
+
+
+@pytest.mark.parametrize("name", ["Объединение магазинов города Москвы и области", "市" * 99])
+def test_long_name_in_any_alphabet_is_cut_to_what_a_certificate_holds(tmp_path, name):
+    made = TlsFiles(tmp_path / "tls")
+    made.make(name, ["fondaco.example"])
+    (title,) = made.authorities()[0].subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    assert title.value.startswith(f"fondaco {name[:10]}")
+    assert handshake(made, "fondaco.example") == "TLSv1.3"
 
 
 @pytest.mark.parametrize("host", ["fondaco.example", "10.1.2.3", "localhost", "127.0.0.1", "::1"])

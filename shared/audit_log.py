@@ -143,7 +143,11 @@ def _read(num: int, line: bytes) -> Entry | None:
         time, user, action, prev = (body.pop(name) for name in _ALWAYS)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
-    if not all(isinstance(text, str) for text in (time, user, action, prev)):
+    if not all(isinstance(text, str) and text.isprintable() for text in (time, user, action, prev)):
+        return None
+    try:
+        datetime.fromisoformat(time)
+    except ValueError:
         return None
     if action not in ACTIONS or misfits(ACTIONS[action], body):
         return None

@@ -26,7 +26,8 @@ def show_trail(console: Console, path: Path, *, as_json: bool) -> bool:
         what = ", ".join(
             f"{name.replace('_', ' ')} {value}" for name, value in entry.fields.items()
         )
-        table.add_row(str(entry.num), entry.time, escape(entry.user), entry.action, escape(what))
+        words = entry.time, entry.user, entry.action, what
+        table.add_row(str(entry.num), *map(escape, words))
     console.print(table)
     for finding in trail.findings:
         console.print(f"[red]{escape(finding)}[/red]")

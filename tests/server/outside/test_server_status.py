@@ -199,6 +199,17 @@ def test_history_of_the_coordinator_is_shown_and_checked(call, home):
     assert "follows upon another line" in call("history", code=1)
 
 
+def test_history_of_a_forged_log_is_shown_with_what_is_wrong(call, home):
+    log = AuditLog(home.folder / "audit.jsonl")
+    log.write("invite", silo_id="alpha")
+    path = home.folder / "audit.jsonl"
+    line = {**json.loads(path.read_text()), "time": "[/red]2026"}
+    path.write_text(json.dumps(line) + "\n")
+    out = call("history", code=1)
+    assert "line 1 was cut off, or is none of this log's" in out
+    assert "head " in out
+
+
 # ---- metrics ----
 
 

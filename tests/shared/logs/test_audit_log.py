@@ -77,6 +77,18 @@ def test_a_changed_line_is_found(three):
     assert len(verify(three).findings) == 1
 
 
+@pytest.mark.parametrize(
+    ("field", "forged"), [("time", "[/red]2026"), ("time", "yesterday"), ("user", "root\u001b[31m")]
+)
+def test_a_forged_time_or_user_is_a_finding_and_never_shown(three, field, forged):
+    lines = three.read_text().splitlines()
+    lines[1] = json.dumps({**json.loads(lines[1]), field: forged})
+    three.write_text("\n".join(lines) + "\n")
+    trail = verify(three)
+    assert "line 2 was cut off, or is none of this log's" in trail.findings
+    assert [entry.num for entry in trail.entries] == [1, 3]
+
+
 @pytest.mark.parametrize("gone", [0, 1])
 def test_a_removed_line_is_found(three, gone):
     lines = three.read_bytes().splitlines(keepends=True)

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from fondaco.shared.catalogue import Catalogue
 from fondaco.shared.errors import ConfigError, DataError
+from fondaco.shared.files import write_durably
 from fondaco.shared.models.terms import day_of
 from fondaco.shared.privacy.plan import RunPlan
 from fondaco.shared.schema import REQUIRED_INTERACTION_COLUMNS, pick_columns
@@ -101,6 +102,23 @@ class ReadFor:
             test_from=dates.get("test_from", ""),
             repeats=plan.public.get("repeats", "no"),
         )
+
+    @classmethod
+    def of_rows(cls, folder: Path) -> "ReadFor | None":
+        """Return the facts by which the snapshot in a folder was divided; None if none are noted.
+
+        Raises:
+            DataError: the file is damaged.
+        """
+        path = folder / READ_FOR
+        if not path.is_file():
+            return None
+        try:
+            return cls(**json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError):
+            raise DataError(
+                f"{path} is damaged; read the rows in again with fondaco-client load"
+            ) from None
 
 
 def load(
@@ -209,7 +227,7 @@ def save_snapshot(dataset: SiloDataset, folder: Path, read_for: ReadFor) -> None
     """Write a divided dataset and by which facts it was divided; whole or not at all."""
     with whole_folder(folder.resolve()) as partial:
         write_silo(dataset, partial)
-        (partial / READ_FOR).write_text(json.dumps(asdict(read_for)), encoding="utf-8")
+        write_durably(partial / READ_FOR, json.dumps(asdict(read_for)).encode())
 
 
 def check_read_for(folder: Path, plan: RunPlan) -> None:
@@ -217,10 +235,9 @@ def check_read_for(folder: Path, plan: RunPlan) -> None:
 
     Raises:
         ConfigError: it was read for a plan that divides rows in another way.
+        DataError: what was noted of that plan is damaged.
     """
-    path = folder / READ_FOR
-    body = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-    if body != asdict(ReadFor.of_plan(plan)):
+    if ReadFor.of_rows(folder) != ReadFor.of_plan(plan):
         raise ConfigError(
             f"the rows in {folder} were read for another plan (other items, days or repeats); "
             "read them again with fondaco-client load"

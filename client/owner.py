@@ -64,10 +64,11 @@ class Owner:
         """Return the owner of a folder; a simulated silo's state is one too.
 
         Raises:
-            ConfigError: the folder is no owner's, or its key is damaged or readable by others.
+            ConfigError: the folder is no owner's, or a file of it is damaged or its key readable
+                by others.
         """
         if (folder / FACTS).is_file():
-            silo_id = str(json.loads((folder / FACTS).read_text(encoding="utf-8"))["silo_id"])
+            silo_id = _named_in(folder / FACTS)
             home = SiloHome(folder, silo_id)
             if (folder / f"{KEY}.new").is_file():
                 with home.alone():
@@ -77,7 +78,7 @@ class Owner:
         workspace = Workspace(folder.resolve().parent.parent)
         simulated = folder / "dataset.json"
         if simulated.is_file() and (workspace.folder / "run.json").is_file():
-            silo_id = str(json.loads(simulated.read_text(encoding="utf-8"))["silo_id"])
+            silo_id = _named_in(simulated)
             identity = Identity.seeded(workspace.read_silos()[1], key_name(silo_id))
             home = SiloHome(workspace.folder, silo_id)
             return cls(folder=folder, silo_id=silo_id, identity=identity, home=home)
@@ -233,6 +234,16 @@ class Owner:
         if not newest or not newest[0]["approved"]:
             return None
         return RunPlan.from_json(json.dumps(newest[0]["plan"]))
+
+
+def _named_in(path: Path) -> str:
+    """Return the silo's name in the facts of a folder."""
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["silo_id"])
+    except (ValueError, KeyError, TypeError):
+        raise ConfigError(
+            f"{path} is damaged; bring it back from a backup: it holds the silo's name, silo_id"
+        ) from None
 
 
 def _finish_rotation(folder: Path, home: SiloHome) -> None:

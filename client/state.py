@@ -24,7 +24,7 @@ from .dataset_files import load_silo, whole_folder, write_silo
 from .erasure import Erasures
 from .home import SiloHome
 from .kit_files import catalogue_of, find_catalogue
-from .loading import READ_FOR
+from .loading import ReadFor
 from .owner import Owner
 from .serving import fit_recommender
 from .serving.lists import SiloState
@@ -152,13 +152,10 @@ def _owned_rows(owner: Owner, catalogue: Catalogue) -> SiloDataset:
     if not (owner.rows / "dataset.json").is_file():
         raise DataError(f"{owner.rows} holds no rows; read them in with fondaco-client load")
     dataset = load_silo(owner.rows)
-    path = owner.rows / READ_FOR
-    if not path.is_file():
+    read_for = ReadFor.of_rows(owner.rows)
+    if read_for is None or read_for.catalogue_digest == catalogue.digest:
         return dataset
-    digest = str(json.loads(path.read_text(encoding="utf-8"))["catalogue_digest"])
-    if digest == catalogue.digest:
-        return dataset
-    return recounted(dataset, catalogue_of(owner.folder, digest), catalogue)
+    return recounted(dataset, catalogue_of(owner.folder, read_for.catalogue_digest), catalogue)
 
 
 def _owned_model(owner: Owner) -> tuple[RunPlan, GlobalModel]:

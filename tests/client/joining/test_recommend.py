@@ -3,7 +3,7 @@
 import csv
 import json
 import os
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -13,6 +13,7 @@ from kits import mode_of
 from shop_rows import model_values, shop_rows, with_one_more
 
 from fondaco.client.dataset_files import save_silo
+from fondaco.client.loading import ReadFor
 from fondaco.client.owner import Owner
 from fondaco.client.serving import files, lists
 from fondaco.client.serving.recount import recounted
@@ -264,7 +265,7 @@ def test_rows_that_were_read_for_the_next_plan_serve_with_the_model_that_there_i
     rows, moved = shop_rows(), longer.items.nums(taste_catalogue().items.ids)
     assert (moved != np.arange(N_ITEMS)).any()
     save_silo(recounted(rows, taste_catalogue(), longer), _data(script))
-    read_for = {"catalogue_digest": longer.digest}
+    read_for = asdict(ReadFor.of_plan(next_plan))
     (_data(script) / "read-for.json").write_text(json.dumps(read_for))
     assert json.loads(recommend("--customer", "u3", "--json"))["items"] == before
 

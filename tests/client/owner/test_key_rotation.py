@@ -119,6 +119,12 @@ def test_new_key_is_never_thrown_away_while_the_ledger_cannot_be_read(
     assert types_of(Owner.open(script.home))[-1] == "KEYROT"
 
 
+@pytest.mark.parametrize("torn", ["", "{", "[]", "{}", "\xff"])
+def test_torn_name_of_the_silo_is_one_line(script, owner, torn):
+    (script.home / "owner.json").write_bytes(torn.encode("latin-1"))
+    assert "owner.json is damaged; bring it back from a backup" in script.refused("status")
+
+
 def test_key_torn_by_a_kill_locks_nobody_out(script, owner, killed):
     types_of(owner)
     assert killed(lambda: Owner.open(script.home).rotate(), os, "fdopen", "before", 1)

@@ -260,6 +260,18 @@ def test_rows_read_for_another_plan_are_noticed(home, orders, timed_plan, all_ro
             check_read_for(home.rows, plan)
 
 
+@pytest.mark.parametrize("torn", ["", "{", "[]", '{"catalogue_digest": "x"}'])
+def test_torn_note_of_a_plan_is_told_with_the_way_to_mend_it(
+    home, orders, timed_plan, catalogue, torn
+):
+    load(home, orders(HEADER + ROWS), timed_plan, catalogue)
+    (home.rows / "read-for.json").write_text(torn)
+    with pytest.raises(DataError, match=r"read-for.json is damaged; read .* fondaco-client load$"):
+        check_read_for(home.rows, timed_plan)
+    load(home, orders(HEADER + ROWS), timed_plan, catalogue)
+    check_read_for(home.rows, timed_plan)
+
+
 def test_snapshot_is_for_the_owner_alone(home, orders, timed_plan, catalogue):
     load(home, orders(HEADER + ROWS), timed_plan, catalogue)
     assert stat.S_IMODE(home.rows.stat().st_mode) == 0o700

@@ -11,6 +11,7 @@ from fondaco.shared.files import write_durably
 
 DEPLOYMENT, COURIER = "deployment.json", "courier.json"
 SOCKET = "agent.sock"
+PORT = 9094
 FOLDER = "FONDACO_COURIER"
 """Environment variable that tells the launcher the courier's folder; no bundle can set it."""
 T = TypeVar("T")
@@ -42,7 +43,7 @@ class CourierSettings:
     """The coordinator's address, `host:port`."""
     socket: str
     """Where the agent listens."""
-    port: int = 9094
+    port: int = PORT
     """Port on the loopback address between SuperNode and SuperExec."""
 
 

@@ -39,6 +39,7 @@ from .courier_folder import (
 from .deployment import (
     COURIER,
     DEPLOYMENT,
+    PORT,
     CourierSettings,
     Deployment,
     read_courier,
@@ -53,7 +54,6 @@ AUDIT = "audit.jsonl"
 SOURCE = "source.toml"
 EXAMPLE = files(__package__) / "source_example.toml"
 """The commented template of SOURCE."""
-PORT = 9094
 
 
 @dataclass(frozen=True, kw_only=True)

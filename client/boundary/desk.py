@@ -14,8 +14,8 @@ from fondaco.shared.errors import CodecError, ConfigError
 from fondaco.shared.parts import Parts
 
 from .frames import ERROR, MAX_REASON, OK, Limits, receive_frame, send_frame
+from .handover import FIRST_PASSED_FD, WAITING
 
-FIRST_PASSED_FD = 3
 PASSED = "FONDACO_AGENT_FD"
 """Environment variable in which `run` names the socket that it passes on."""
 REQUEST_S = 600.0
@@ -24,7 +24,6 @@ SILENT_S = 10.0
 """Whoever connects and sends nothing for so long is not waited for: others wait behind [s]."""
 REPLY_S = 60.0
 """Time for an answer to be read; whoever could not asks again [s]."""
-WAITING = 16
 DOOR_S = 1.0
 """Pause after a connection that could not be taken, such as for lack of handles [s]."""
 _CREDENTIALS = struct.Struct("3i")

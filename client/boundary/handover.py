@@ -19,8 +19,9 @@ from .seccomp import forbid_network
 
 FOR_THE_GROUP = 0o660
 FIRST_PASSED_FD = 3
-"""Where systemd passes sockets on; the desk looks there."""
+"""Where systemd passes sockets on, and the desk looks."""
 WAITING = 16
+"""So many may wait to be let in."""
 
 
 def bind_for_group(path: Path) -> socket.socket:

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from fondaco.shared.console import AsJson, err_console, out_console
 
+from ..deployment import PORT
 from ..doctor import Check, examine
 from ..doctor_host import EVERYTHING
 from ..joining import Joined, Peer, Wishes, join, pin_peers
@@ -40,7 +41,7 @@ def init(
             help="Loopback port between the courier's processes.",
             min=1,
             max=65535,
-            show_default="9094",
+            show_default=str(PORT),
         ),
     ] = None,
     coordinator: Annotated[

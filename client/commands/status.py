@@ -7,10 +7,9 @@ import typer
 from fondaco.shared.audit_view import show_trail
 from fondaco.shared.console import AsJson, out_console
 
+from ..joining import AUDIT
 from ..status import facts_in_tables, owner_facts
 from .options import Home
-
-AUDIT_LOG = "audit.jsonl"
 
 
 def status(*, home: Home, as_json: AsJson = False) -> None:
@@ -24,5 +23,5 @@ def status(*, home: Home, as_json: AsJson = False) -> None:
 
 def history(*, home: Home, as_json: AsJson = False) -> None:
     """Show who did what here, and check that no line was changed; 1 if one was."""
-    if not show_trail(out_console, home / AUDIT_LOG, as_json=as_json):
+    if not show_trail(out_console, home / AUDIT, as_json=as_json):
         raise typer.Exit(1)

@@ -9,9 +9,6 @@ import time
 
 import pytest
 
-from fondaco.client.boundary import desk
-from fondaco.client.boundary import handover as handover_module
-
 ECHO = """
 import os, socket
 assert os.environ["LISTEN_PID"] == str(os.getpid()) and os.environ["LISTEN_FDS"] == "1"
@@ -81,10 +78,6 @@ def test_a_command_that_is_not_there_is_named(link):
     assert "fondaco-clent" in said
     assert said.count("\n") == 1
     assert agent.returncode == 2
-
-
-def test_the_socket_is_passed_where_the_agent_looks():
-    assert handover_module.FIRST_PASSED_FD == desk.FIRST_PASSED_FD
 
 
 def test_words_that_are_missing_are_asked_for():

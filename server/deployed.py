@@ -2,7 +2,6 @@
 
 import errno
 import fcntl
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -146,7 +145,7 @@ def _spare(folder: Path) -> Iterator[None]:
     """
     path = folder / "spare"
     try:
-        path.write_bytes(os.urandom(SPARE_BYTES))
+        path.write_bytes(bytes(SPARE_BYTES))
         yield
     except OSError as error:
         if error.errno != errno.ENOSPC:

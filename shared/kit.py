@@ -24,12 +24,15 @@ from .address import split_address
 from .chain.canonical import MAX_INT, canonical_json
 from .chain.keys import COORDINATOR, Identity, PublicKey, key_name
 from .errors import ConfigError
+from .files import folder_name
 from .privacy.plan import MAX_NAME, RunPlan
 
 MAX_KIT = 64 * 2**20
 MAX_REGISTRATION = 8 * 1024
 MAX_CA = 64 * 1024
 MAX_PEERS = 1000
+MAX_FILE_NAME = 230
+"""Characters of a silo's files before their endings; a file system takes 255."""
 NODE_KEY = "ecdsa-sha2-nistp384"
 T = TypeVar("T", "Kit", "Registration")
 
@@ -225,6 +228,12 @@ def _require_types(document: Kit | Registration, others: Mapping[str, type]) -> 
 def _check_silo(silo_id: str) -> None:
     if not (silo_id.strip() and silo_id.isprintable() and len(silo_id) <= MAX_NAME):
         raise ConfigError(f"silo_id={silo_id[:80]!r} is no name for a silo")
+    length = len(folder_name(silo_id))
+    if length > MAX_FILE_NAME:
+        raise ConfigError(
+            f"silo_id={silo_id[:80]!r} is too long: its files' names would have {length} characters"
+            f" (6 to 12 for one outside of ASCII) and may have {MAX_FILE_NAME}"
+        )
 
 
 def _key(text: str, where: str) -> PublicKey:

@@ -137,6 +137,7 @@ def resigned(blob, signer, **changes):
     [
         ({"silo_id": 7}, "silo_id='7' must be str"),
         ({"silo_id": " "}, "is no name for a silo"),
+        ({"silo_id": "東" * 26}, "names would have 234 characters .* may have 230"),
         ({"superlink": "https://fondaco.example"}, "expected HOST:PORT"),
         ({"superlink": "fondaco.example:0"}, "expected HOST:PORT"),
         ({"ca": "hello"}, "ca holds no certificates"),

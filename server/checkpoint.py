@@ -81,7 +81,7 @@ class Checkpoints:
         except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
             raise RoundError(f"{path} is damaged: {error}") from error
         if owner != self._plan_digest:
-            raise RoundError(f"{path} belongs to another plan; choose another --out folder")
+            raise RoundError(f"{path} belongs to another plan; remove it or choose another folder")
         return result
 
     def _path(self, round_num: int) -> Path:

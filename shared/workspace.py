@@ -1,12 +1,14 @@
-"""Where a simulation keeps what both ends read: plan, catalogue, silos, seed."""
+"""Where a run keeps what both ends read: plan, catalogue, silos, seed."""
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .catalogue import Catalogue, load_catalogue, save_catalogue
 from .errors import ConfigError
-from .files import folder_name, write_whole
+from .files import folder_name, write_durably
 from .privacy.plan import RunPlan
 
 SCHEMA = 1
@@ -14,7 +16,7 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Workspace:
-    """The folder of one simulated run.
+    """The folder of one run, simulated or of a coordinator.
 
     `plan.json`, `catalogue.json` and `run.json` are written once by `prepare`; `silos/` holds
     each silo's data (only where processes other than the simulation's need it, or with
@@ -59,17 +61,20 @@ class Workspace:
         facts = {"schema": SCHEMA, "plan": plan.digest, "silos": silo_ids, "seed": seed}
         path = self.folder / "run.json"
         if path.is_file():
-            if _facts(path) != facts:
+            if self._facts() != facts:
                 raise ConfigError(
                     f"{self.folder} holds another run (other settings, data or code); "
                     "choose another --out folder or remove it"
                 )
             return
-        write_whole(self.folder / "plan.json", plan.to_json())
+        write_durably(self.folder / "plan.json", plan.to_json().encode())
         partial = self.folder / "catalogue.part"
         save_catalogue(catalogue, partial)
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
         partial.replace(self.folder / "catalogue.json")
-        write_whole(path, json.dumps(facts))  # last: it says that the others are there
+        # last: it says that the others are there
+        write_durably(path, json.dumps(facts).encode())
 
     def read_plan(self) -> RunPlan:
         """Return the plan.
@@ -91,20 +96,26 @@ class Workspace:
         """Return the silo ids in order, and the seed.
 
         Raises:
-            ConfigError: the folder was not prepared.
+            ConfigError: the folder was not prepared, or its file is damaged.
         """
-        facts = json.loads(self._read("run.json"))
+        facts = self._facts()
         return list(facts["silos"]), int(facts["seed"])
+
+    def _facts(self) -> dict[str, Any]:
+        try:
+            facts = json.loads(self._read("run.json"))
+        except ValueError:
+            facts = None
+        if not isinstance(facts, dict) or not {"silos", "seed"} <= facts.keys():
+            path = self.folder / "run.json"
+            raise ConfigError(f"{path} is damaged; remove it and give the command again")
+        return facts
 
     def _read(self, name: str) -> str:
         path = self.folder / name
         if not path.is_file():
-            raise ConfigError(f"{path} does not exist; prepare it with fondaco-simulate prepare")
+            raise ConfigError(
+                f"{path} does not exist; prepare it with fondaco-simulate prepare (a coordinator: "
+                "with fondaco-server run)"
+            )
         return path.read_text(encoding="utf-8")
-
-
-def _facts(path: Path) -> object:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ConfigError(f"{path} is damaged ({error}); choose another --out folder") from error

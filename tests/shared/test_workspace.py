@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 
@@ -45,6 +47,33 @@ def test_a_workspace_of_another_run_is_refused(tmp_path, plan, catalogue):
     workspace.prepare(plan, catalogue, ["north"], 7)
     with pytest.raises(ConfigError, match="another run"):
         workspace.prepare(plan, catalogue, ["north"], 8)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"silos": []}'])
+def test_a_damaged_workspace_says_what_to_remove_and_is_mended_by_that(
+    tmp_path, plan, catalogue, text
+):
+    workspace = Workspace(tmp_path)
+    workspace.prepare(plan, catalogue, ["north"], 7)
+    (tmp_path / "run.json").write_text(text)
+    fix = r"run\.json is damaged; remove it and give the command again"
+    with pytest.raises(ConfigError, match=fix):
+        workspace.read_silos()
+    with pytest.raises(ConfigError, match=fix):
+        workspace.prepare(plan, catalogue, ["north"], 7)
+    (tmp_path / "run.json").unlink()
+    workspace.prepare(plan, catalogue, ["north"], 7)
+    assert workspace.read_silos() == (["north"], 7)
+
+
+def test_a_workspace_is_on_disk_before_it_says_that_it_is_there(
+    tmp_path, plan, catalogue, monkeypatch
+):
+    synced, sync = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda handle: (synced.append(os.fstat(handle)), sync(handle)))
+    Workspace(tmp_path).prepare(plan, catalogue, ["north"], 7)
+    known = {found.st_ino for found in synced}
+    assert {(tmp_path / name).stat().st_ino for name in FILES} <= known
 
 
 @pytest.mark.parametrize("left", range(4))

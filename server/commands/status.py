@@ -2,6 +2,7 @@
 
 import json
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from rich.live import Live
 from fondaco.shared.address import split_address
 from fondaco.shared.audit_view import show_trail
 from fondaco.shared.console import AsJson, err_console, out_console
+from fondaco.shared.errors import ConfigError
 
 from ..metrics import registry
 from ..outside import coordinator_facts, facts_in_tables
@@ -32,18 +34,19 @@ def status(
 ) -> None:
     """Show silos, rounds, stages, bytes and refusals of the newest run; 1 if it failed."""
     facts = coordinator_facts(home)
-    if watch and not as_json:
-        with Live(console=out_console, auto_refresh=False) as live:
-            while True:
+    drawn = watch and not as_json
+    with Live(console=out_console, auto_refresh=False) if drawn else nullcontext() as live:
+        while True:
+            if as_json:
+                print(json.dumps(facts), flush=True)
+            elif live is None:
+                out_console.print(facts_in_tables(facts), highlight=False)
+            else:
                 live.update(facts_in_tables(facts), refresh=True)
-                if _is_over(facts["run"]):
-                    break
-                time.sleep(EVERY_S)
-                facts = coordinator_facts(home)
-    elif as_json:
-        print(json.dumps(facts))
-    else:
-        out_console.print(facts_in_tables(facts), highlight=False)
+            if not watch or _is_over(facts["run"]):
+                break
+            time.sleep(EVERY_S)
+            facts = coordinator_facts(home)
     if facts["run"] is not None and facts["run"]["state"] == "failed":
         raise typer.Exit(1)
 
@@ -66,7 +69,13 @@ def metrics(
         print(generate_latest(found).decode(), end="")
         return
     host, port = split_address(listen)
-    server, thread = start_http_server(port, host, found)
+    try:
+        server, thread = start_http_server(port, host, found)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot listen at {listen} ({error.strerror}); stop whatever does, or choose another "
+            "--listen"
+        ) from None
     err_console.print(f"metrics at port {server.server_port} of {host}", soft_wrap=True)
     try:
         thread.join()

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from fondaco.server.checkpoint import Dropped, RoundResult
+from fondaco.server.commands import status as commands
 from fondaco.server.deployed import PreparedRun
 from fondaco.server.home import ServerHome, ServerSettings
 from fondaco.server.metrics import registry
@@ -159,6 +161,13 @@ def test_watching_ends_with_the_run(call, run_file):
     assert "finished" in call("status", "--watch")
 
 
+def test_watching_machines_get_a_line_of_json_for_every_look(call, run_file, monkeypatch):
+    end = SimpleNamespace(sleep=lambda _: run_file.finish("finished"))
+    monkeypatch.setattr(commands, "time", end)
+    lines = call("status", "--watch", "--json").splitlines()
+    assert [json.loads(line)["run"]["state"] for line in lines] == ["running", "finished"]
+
+
 def test_a_silos_words_are_no_markup(call, run_file):
     run_file.refused("silo-2", "[red]x[/red] \x1b[31m")
     run_file.finish("finished")
@@ -269,6 +278,14 @@ def test_metrics_before_any_run_are_few(home):
 
 def test_an_address_that_is_none_is_refused(call):
     assert "is no address" in call("metrics", "--listen", "9464", code=2)
+
+
+def test_a_port_of_metrics_that_somebody_has_is_named(call):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        err = call("metrics", "--listen", address, code=2)
+    assert f"cannot listen at {address} (Address already in use)" in err
+    assert "choose another --listen" in err
 
 
 def test_metrics_are_served_on_the_loopback_address(run_file, home, port):

@@ -15,8 +15,6 @@ from .address import split_address
 from .errors import ConfigError
 
 TIMEOUT_S = 10.0
-MAX_CLOCK_OFFSET_S = 240
-"""Flower's SuperLink takes a node's signature for 300 s."""
 
 _ASK_KIT = "ask the coordinator for a new kit and run fondaco-client init --kit KIT"
 _PROBE = "/v1/fleet/get-run"

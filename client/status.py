@@ -14,6 +14,7 @@ from rich.table import Table
 
 from fondaco.shared.chain.notes import parse_note
 from fondaco.shared.chain.store import is_begun
+from fondaco.shared.files import is_locked
 from fondaco.shared.privacy.accountant import epsilon_at
 from fondaco.shared.privacy.events import PrivacyEvent
 from fondaco.shared.privacy.ledger import Ledger
@@ -23,6 +24,7 @@ from .deployment import DEPLOYMENT, read_deployment
 from .ledger_view import ledger_facts
 from .owner import Owner
 from .pulse import read_pulse
+from .service import LOCK
 
 Record = Mapping[str, Any]
 
@@ -39,14 +41,13 @@ def owner_facts(home: Path) -> dict[str, Any]:
     return {
         "silo_id": owner.silo_id,
         "superlink": read_deployment(home).superlink if deployed else "",
-        **_pulse_facts(read_pulse(home)),
+        **_pulse_facts(read_pulse(home), running=is_locked(home / LOCK)),
         **_ledger_facts(owner),
     }
 
 
-def _pulse_facts(pulse: Mapping[str, Any]) -> dict[str, Any]:
+def _pulse_facts(pulse: Mapping[str, Any], *, running: bool) -> dict[str, Any]:
     """Return whether the agent runs, and what it noted of its coordinator's calls."""
-    pid = pulse.get("pid")
     calls: dict[str, dict[str, Any]] = {}
     for phase in pulse.get("phases", ()):
         call = calls.setdefault(
@@ -58,8 +59,8 @@ def _pulse_facts(pulse: Mapping[str, Any]) -> dict[str, Any]:
         call["last"] = _moment(phase["time"])
     return {
         "agent": {
-            "running": isinstance(pid, int) and _is_ours(pid),
-            "pid": pid,
+            "running": running,
+            "pid": pulse.get("pid"),
             "started": _moment(pulse.get("started", 0)),
         },
         "contact": {
@@ -69,14 +70,6 @@ def _pulse_facts(pulse: Mapping[str, Any]) -> dict[str, Any]:
             "calls": list(calls.values()),
         },
     }
-
-
-def _is_ours(pid: int) -> bool:
-    """Return whether this process is alive and one of fondaco's: numbers are used again."""
-    try:
-        return b"fondaco" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return False
 
 
 def _moment(unix_s: float) -> str:

@@ -22,7 +22,7 @@ from fondaco.shared.privacy.policy import YEAR, Policy
 
 from .deployment import DEPLOYMENT, read_deployment
 from .ledger_view import ledger_facts
-from .owner import Owner
+from .owner import FACTS, Owner
 from .pulse import read_pulse
 from .service import LOCK
 
@@ -41,6 +41,7 @@ def owner_facts(home: Path) -> dict[str, Any]:
     return {
         "silo_id": owner.silo_id,
         "superlink": read_deployment(home).superlink if deployed else "",
+        "simulated": not (home / FACTS).is_file(),
         **_pulse_facts(read_pulse(home), running=is_locked(home / LOCK)),
         **_ledger_facts(owner),
     }
@@ -142,7 +143,8 @@ def facts_in_tables(facts: Mapping[str, Any]) -> Group:
 
 
 def _about_agent(facts: Mapping[str, Any]) -> list[str]:
-    agent, where = facts["agent"], facts["superlink"] or "nobody (this silo is simulated)"
+    fix = "this silo is simulated" if facts["simulated"] else "join with fondaco-client init"
+    agent, where = facts["agent"], facts["superlink"] or f"nobody ({fix})"
     state = f"runs since {agent['started']}" if agent["running"] else "does not run"
     contact = facts["contact"]
     sizes = f"{contact['received']:,} bytes came, {contact['sent']:,} left, in all"

@@ -86,6 +86,10 @@ def test_agent_that_holds_its_lock_runs_whatever_its_number_is_called_here(scrip
     assert not facts(script)["agent"]["running"]
 
 
+def test_silo_without_a_coordinator_is_told_how_to_join(script, owner):
+    assert "coordinator: nobody (join with fondaco-client init)" in script.own("status")
+
+
 def test_calls_are_shown_with_their_bytes(script, owner):
     pulse = Pulse(script.home)
     pulse.beat("hello", 5, 7)

@@ -22,6 +22,7 @@ from fondaco.shared.records import GlobalModel
 from fondaco.shared.workspace import Workspace
 
 from .checkpoint import Checkpoints, Dropped, RoundResult
+from .cohort import Cohort
 from .fusion import choose_weights
 from .global_model import (
     Artefact,
@@ -35,7 +36,7 @@ from .global_model import (
 from .journal import Journals
 from .learning import Learner
 from .masked import collect_masked
-from .rounds import NOTHING_MORE, About, Cohort, Coordinator, Progress
+from .rounds import NOTHING_MORE, About, Coordinator, Progress
 from .watch import Watch
 from .witness import WitnessBook
 

@@ -36,8 +36,9 @@ from fondaco.shared.secagg.parcels import UNSOUND
 from fondaco.shared.secagg.sharing import LostSeedError
 
 from .checkpoint import Dropped, RoundResult
+from .cohort import Cohort
 from .journal import Journal, Journals
-from .rounds import NOTHING, About, Cohort, Coordinator
+from .rounds import NOTHING, About, Coordinator
 
 M = TypeVar("M", Hello, Shares, Confirmation, Unmasking)
 

@@ -34,6 +34,7 @@ from fondaco.shared.records import (
 from .aggregation import AGGREGATORS
 from .asking import POLL_S, Mail
 from .checkpoint import Dropped, RoundResult
+from .cohort import Cohort, Unheard, name_of
 from .replies import Replies, about_ledgers, size_of
 from .watch import Watch
 from .witness import WitnessBook
@@ -46,14 +47,6 @@ NOTHING: Mapping[str, bytes] = {}
 
 Progress = Callable[[str, int, int], None]
 """(stage, silos heard, silos asked) -> None."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cohort:
-    """Silos that answered the roll call, by Flower node."""
-
-    silos: Mapping[int, str]
-    dropped: tuple[Dropped, ...]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -72,7 +65,6 @@ class About:
 
 
 NOTHING_MORE = About()
-NOBODY = Cohort(silos={}, dropped=())
 
 
 class Coordinator:
@@ -109,6 +101,7 @@ class Coordinator:
         self._weights = weights or {}
         self._watch = watch or Watch()
         self._lagging: set[int] = set()
+        self._unheard = Unheard()
         self.replies = Replies(shapes, book, deadline_s, self._watch)
 
     def roll_call(self) -> Cohort:
@@ -117,7 +110,7 @@ class Coordinator:
         Raises:
             RoundError: fewer than the plan's `n_min` do.
         """
-        cohort = self._greet(self._wait_for_nodes(), NOBODY, None)
+        cohort = self._greet(self._wait_for_nodes(), Cohort(), None)
         self._require_quorum(len(cohort.silos), list(cohort.dropped), "roll call")
         self._watch.present(cohort.silos.values())
         return cohort
@@ -125,10 +118,12 @@ class Coordinator:
     def welcome(self, cohort: Cohort, model: GlobalModel | None) -> Cohort:
         """Return the cohort with those who have come since, told the newest model.
 
-        Asks nobody where there is no new node.
+        A silo whose node key was changed comes from another node. Asks nobody where all silos are
+        connected, and nodes that did not answer ever more seldom.
         """
-        late = sorted(set(self._grid.get_node_ids()) - cohort.silos.keys())
-        missing = self._plan.cohort.n_silos - len(cohort.silos)
+        here = {*self._grid.get_node_ids()}
+        missing = len(cohort.silos.keys() & here) < self._plan.cohort.n_silos
+        late = self._unheard.due(here - cohort.silos.keys())
         if not late or not missing:
             return cohort
         joined = self._greet(late, cohort, LATE_S)
@@ -136,35 +131,40 @@ class Coordinator:
         if new:
             self._watch.present(joined.silos.values())
             if model is not None:
-                self.publish(Cohort(silos=new, dropped=()), model)
+                self.publish(Cohort(silos=new), model)
         return joined
 
     def _greet(self, nodes: Sequence[int], known: Cohort, within_s: float | None) -> Cohort:
         """Return the known silos and those of `nodes` that show that they belong to the plan."""
-        silos = dict(known.silos)
-        dropped: list[Dropped] = []
+        here = {*self._grid.get_node_ids()}
         nonce = secrets.token_bytes(32)
         asked, masking = dict.fromkeys(nodes, ""), {"": nonce}
         for node, reply in self.ask(
             "query.status", b"", asked, "roll call", masking=masking, within_s=within_s
         ):
-            status = self.replies.read(reply, SiloStatus)
-            if isinstance(status, str):
-                dropped.append(Dropped(f"node {node}", 0, status))
-            elif (status.plan_digest, status.code_digest) != self._agreed:
-                dropped.append(Dropped(status.silo_id, 0, "runs another plan or other code"))
-            elif not self._is_present(status.silo_id, nonce, reply):
-                dropped.append(Dropped(status.silo_id, 0, "did not sign with its pinned key"))
-            elif status.silo_id in silos.values():
-                dropped.append(Dropped(status.silo_id, 0, "answered from two nodes"))
-            elif why := self.replies.hear(status.silo_id, reply):
-                dropped.append(Dropped(status.silo_id, 0, why))
+            silo_id, why = self._introduced(node, reply, nonce)
+            if not why and known.has(silo_id, here):
+                silo_id, why = name_of(node), f"{silo_id} answered from two nodes"
+            why = why or self.replies.hear(silo_id, reply)
+            if why:
+                known = known.refused(Dropped(silo_id, 0, why))
+                self._watch.dropped(silo_id, why)
             else:
-                silos[node] = status.silo_id
-        for drop in dropped:
-            self._watch.dropped(drop.silo_id, drop.reason)
-        before = [drop for drop in known.dropped if drop.silo_id not in silos.values()]
-        return Cohort(silos=silos, dropped=tuple(dict.fromkeys([*before, *dropped])))
+                known = known.joined(node, silo_id)
+        return known
+
+    def _introduced(self, node: int, reply: Message | None, nonce: bytes) -> tuple[str, str]:
+        """Return whose a node is, if that is signed, and why it cannot take part, or ""."""
+        status = self.replies.read(reply, SiloStatus)
+        if isinstance(status, str):
+            self._unheard.note(node)
+            return name_of(node), status
+        signed = self._is_present(status.silo_id, nonce, reply)
+        silo_id = status.silo_id if signed else name_of(node)
+        says = "" if signed else f"calls itself {status.silo_id!r:.80}, "
+        if (status.plan_digest, status.code_digest) != self._agreed:
+            return silo_id, f"{says}runs another plan or other code"
+        return silo_id, "" if signed else f"{says}did not sign with its pinned key"
 
     def collect(
         self,

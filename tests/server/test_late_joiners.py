@@ -11,6 +11,8 @@ from fondaco.client.agent import SiloAgent
 from fondaco.client.answers import answer, public_reason
 from fondaco.client.boundary.app import carrier
 from fondaco.client.home import SiloHome
+from fondaco.server import rounds
+from fondaco.server.cohort import Unheard
 from fondaco.server.rounds import Coordinator
 from fondaco.server.watch import Watch
 from fondaco.server.witness import WitnessBook
@@ -42,7 +44,7 @@ class World:
     """Ten silos, real ones, of which nine are needed."""
 
     def __init__(self, plan, catalogue, folder):
-        self.plan, self.dropped, self.asked = plan, [], []
+        self.plan, self.dropped, self.asked, self.told = plan, [], [], []
         self.agents = [
             SiloAgent(_dataset(num), plan, catalogue, SiloHome(folder, name), seed=0)
             for num, name in enumerate(plan.roster)
@@ -65,7 +67,7 @@ class World:
             self.plan,
             Shapes.of_plan(self.plan),
             deadline_s=deadline_s,
-            progress=lambda *news: None,
+            progress=lambda *news: self.told.append(news),
             book=WitnessBook(Path("unused"), self.plan, Identity.seeded(0, COORDINATOR)),
             watch=watch,
         )
@@ -173,7 +175,59 @@ def test_silo_that_comes_from_a_second_node_is_counted_once(world):
     world.agents[9] = world.agents[0]
     joined = world.coordinator.welcome(cohort, None)
     assert joined.silos == cohort.silos
-    assert "two nodes" in joined.dropped[-1].reason
+    assert [(d.silo_id, d.reason) for d in joined.dropped] == [
+        (f"node {LATE}", "north answered from two nodes")
+    ]
+
+
+def test_silo_whose_old_node_was_shut_out_goes_on_from_its_new_one(world):
+    """Its owner changed the node key: nobody is missing, and the old node never comes back."""
+    cohort = world.coordinator.roll_call()
+    world.grid._contexts[1010] = world.grid._contexts[LATE]
+    world.grid.away = {LATE}
+    joined = world.coordinator.welcome(cohort, zero_model(world.plan, after_round=0))
+    assert (joined.silos[1010], len(joined.silos)) == ("silo-10", 10)
+    assert LATE not in joined.silos
+    assert joined.dropped == ()
+    assert world.actions(9) == ["status", "status", "publish"]
+    result = world.coordinator.collect(joined, world.plan.releases[0])
+    assert len(result.present) == 10
+
+
+@pytest.mark.parametrize("act", ["not_signed", "replayed"])
+def test_node_that_cannot_sign_takes_no_place_of_a_silo_that_is_away(world, act):
+    cohort = world.coordinator.roll_call()
+    world.grid._contexts[1010] = world.grid._contexts[LATE]
+    world.grid.away = {LATE}
+    world.instead[9, "status"] = {"not_signed": _not_signed, "replayed": _replayed}[act]
+    joined = world.coordinator.welcome(cohort, None)
+    assert joined.silos == cohort.silos
+    (dropped,) = joined.dropped
+    assert dropped.silo_id == "node 1010"
+
+
+def test_node_that_never_answers_holds_up_ever_fewer_rounds(world, monkeypatch):
+    """Its courier is up and its agent is not: each question waits until the deadline."""
+    world.grid.get_node_ids = lambda: sorted(world.grid._contexts)
+    world.grid.away = {LATE}
+    monkeypatch.setattr(rounds, "LATE_S", 0.1)
+    cohort, asked = world.coordinator.roll_call(), []
+    for round_num in range(1, 31):
+        before = len(world.told)
+        cohort = world.coordinator.welcome(cohort, None)
+        asked += [round_num] if len(world.told) > before else []
+    assert asked == [2, 6, 14, 30]
+    world.grid.away = frozenset()
+    for _ in range(31, 47):
+        assert LATE not in cohort.silos
+        cohort = world.coordinator.welcome(cohort, None)
+    assert (cohort.silos[LATE], cohort.dropped) == ("silo-10", ())
+
+
+def test_node_that_answers_again_was_only_put_off():
+    unheard = Unheard()
+    unheard.note(7)
+    assert [unheard.due([9, 7, 8]) for _ in range(2)] == [[8, 9], [7, 8, 9]]
 
 
 def test_silo_that_was_refused_may_join_once_it_is_right(world):

@@ -2,7 +2,8 @@
 
 import pytest
 
-from fondaco.server.rounds import Cohort, Coordinator
+from fondaco.server.cohort import Cohort
+from fondaco.server.rounds import Coordinator
 from fondaco.server.witness import WitnessBook
 from fondaco.shared.chain import witness as said_by
 from fondaco.shared.chain.keys import COORDINATOR, Identity

@@ -35,7 +35,8 @@ def test_impostor_who_answers_first_is_dropped_and_its_victim_takes_part(make_wo
     cohort = world.coordinator().roll_call()
     assert cohort.silos[1001] == VICTIM
     assert sorted(cohort.silos.values()) == sorted(world.silos[1:])
-    assert _reasons(cohort) == {(VICTIM, "did not sign with its pinned key")}
+    why = f"calls itself '{VICTIM}', did not sign with its pinned key"
+    assert _reasons(cohort) == {("node 1000", why)}
     result = world.collect()
     assert result.present == tuple(sorted(world.silos[1:]))
     assert result.total.tolist() == world.expected(result).tolist()
@@ -47,7 +48,7 @@ def test_silo_with_two_nodes_takes_part_once(make_world):
     world.grid = FaultyGrid(world)
     cohort = world.coordinator().roll_call()
     assert sorted(cohort.silos) == [1000, 1001, 1002, 1003, 1004]
-    assert _reasons(cohort) == {(VICTIM, "answered from two nodes")}
+    assert _reasons(cohort) == {("node 1005", f"{VICTIM} answered from two nodes")}
     result = world.collect()
     assert len(result.present) == 5
     assert result.total.tolist() == world.expected(result).tolist()
@@ -63,7 +64,8 @@ def test_silo_that_is_not_in_the_plan_is_dropped(make_world):
 
     world.fails("status", pose, "silo-5")
     cohort = world.coordinator().roll_call()
-    assert _reasons(cohort) == {("stranger", "did not sign with its pinned key")}
+    why = "calls itself 'stranger', did not sign with its pinned key"
+    assert _reasons(cohort) == {("node 1004", why)}
 
 
 def test_roll_call_without_quorum_begins_no_round(make_world):

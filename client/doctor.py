@@ -23,8 +23,8 @@ from .courier_folder import account_of, acting_as
 from .dataset_files import silo_facts
 from .deployment import DEPLOYMENT, Deployment, read_deployment
 from .joining import EXAMPLE, SOURCE, silo_of
-from .kit_files import PLAN, kit_file, newest_plan
-from .loading import check_read_for, describe_source
+from .kit_files import PLAN, kit_file, newest_plan, plan_for_rows
+from .loading import ReadFor, check_read_for, describe_source
 from .owner import FACTS, Owner
 from .sources.config import read_source_file
 
@@ -223,7 +223,7 @@ def look_at_source(patient: Patient) -> Iterator[Check]:
 
 def look_at_data(patient: Patient) -> Iterator[Check]:
     """Are there rows, of this silo, that count the plan's items?"""
-    rows, plan = patient.owner.rows, patient.plan
+    rows, plan = patient.owner.rows, plan_for_rows(patient.home, patient.approved)
     load = f"fondaco-client load --home {patient.home}"
     if not (rows / "dataset.json").is_file():
         state: State = "fail" if plan else "warn"
@@ -237,10 +237,29 @@ def look_at_data(patient: Patient) -> Iterator[Check]:
         seen = f"the rows count {facts.n_items} items, the plan's catalogue has {plan.n_items}"
         yield Check(name="data", state="fail", seen=seen, fix=load)
     else:
-        if plan is not None and not patient.of_simulation:
-            check_read_for(rows, plan)
         seen = f"{facts.n_users} customers over {facts.n_items} items, checksum good"
-        yield Check(name="data", state="ok", seen=seen)
+        yield _other_plan(patient, plan) or Check(name="data", state="ok", seen=seen)
+
+
+def _other_plan(patient: Patient, plan: RunPlan | None) -> Check | None:
+    """Return what is to do about rows of `plan` if another one waits that divides them otherwise.
+
+    Raises:
+        ConfigError: they were not even read for `plan`.
+    """
+    waits = patient.plan
+    if plan is None or waits is None or patient.of_simulation:
+        return None
+    check_read_for(patient.owner.rows, plan)
+    if ReadFor.of_plan(plan) == ReadFor.of_plan(waits):
+        return None
+    home = patient.home
+    seen = "the rows were read for the plan in force, and the newer one divides them otherwise"
+    fix = (
+        f"fondaco-client approve {kit_file(home, PLAN)} --home {home}, and only then "
+        f"fondaco-client load --home {home}"
+    )
+    return Check(name="data", state="warn", seen=seen, fix=fix)
 
 
 def look_at_limits(patient: Patient) -> Iterator[Check]:

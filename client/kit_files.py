@@ -1,5 +1,6 @@
 """What kits brought, in an owner's folder: the newest of each file, and catalogues still in use."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 from fondaco.shared.catalogue import Catalogue, load_catalogue, read_catalogue
@@ -32,6 +33,17 @@ def newest_plan(home: Path) -> RunPlan | None:
     """
     path = kit_file(home, PLAN)
     return read_plan(path) if path.is_file() else None
+
+
+def plan_for_rows(home: Path, in_force: RunPlan | None) -> RunPlan | None:
+    """Return by which plan rows are read: the one in force, else or once it is over the newest.
+
+    Raises:
+        ConfigError: the newest kit's is damaged.
+    """
+    if in_force is not None and in_force.allows(datetime.now(UTC).date()):
+        return in_force
+    return newest_plan(home) or in_force
 
 
 def find_catalogue(owner: Owner, plan: RunPlan) -> Catalogue:

@@ -12,7 +12,7 @@ from fondaco.shared.errors import ConfigError, DataError
 from fondaco.shared.privacy.plan import RunPlan
 
 from ..joining import audit
-from ..kit_files import find_catalogue, newest_plan
+from ..kit_files import find_catalogue, plan_for_rows
 from ..loading import Loaded, read_settings
 from ..loading import load as load_rows
 from ..owner import Owner
@@ -67,8 +67,8 @@ def load(
 
 
 def _plan(owner: Owner) -> RunPlan:
-    """Return the plan in force, else the one that the newest kit offers."""
-    plan = owner.approved() or newest_plan(owner.folder)
+    """Return the plan by which rows are read now."""
+    plan = plan_for_rows(owner.folder, owner.approved())
     if plan is None:
         raise ConfigError(
             "there is no plan yet, which says how rows are divided; bring one with "

@@ -196,6 +196,20 @@ def test_rows_that_were_read_for_another_plan_fail(script, ready, checks):
     assert "fondaco-client load" in check.fix
 
 
+def test_newer_plan_that_divides_rows_otherwise_leads_from_approve_to_load(script, ready, checks):
+    script.own("approve", script.home / "kit" / "plan.toml", "--yes")
+    put_plan(script, replace(ready, public={**ready.public, "repeats": "yes"}))
+    for _ in range(2):
+        check = checks()["data"]
+        assert check.state == "warn"
+        assert check.fix.startswith(f"fondaco-client approve {script.home}/kit/plan.toml")
+        script.own("load")
+    script.own("approve", script.home / "kit" / "plan.toml", "--yes")
+    assert "read for another plan" in checks()["data"].seen
+    script.own("load")
+    assert checks()["data"].state == "ok"
+
+
 def test_source_whose_columns_changed_fails(script, ready, checks, desk):
     (desk / "sales.csv").write_text("customer,item_id\nann-4711,a\n")
     assert checks()["source"].state == "fail"
@@ -206,8 +220,8 @@ def test_source_whose_columns_changed_fails(script, ready, checks, desk):
 def test_damaged_ledger_fails_every_check_that_needs_it(script, ready, checks):
     Owner.open(script.home).home.ledger.write_bytes(b"x" * 8192)
     found = checks()
-    assert {found[name].state for name in ("plan", "limits", "budget")} == {"fail"}
-    assert found["data"].state == "ok"
+    assert {found[name].state for name in ("plan", "limits", "budget", "data")} == {"fail"}
+    assert {found[name].state for name in ("source", "peers")} == {"ok"}
 
 
 def test_ledger_that_is_gone_is_no_new_one(script, ready, checks):

@@ -2,10 +2,13 @@
 
 import json
 import sys
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from fondaco.client.dataset_files import load_silo
+from fondaco.client.limits import new_policy
 from fondaco.shared.audit_log import verify
 from fondaco.shared.plan_text import to_toml
 
@@ -86,6 +89,18 @@ def test_load_without_a_plan_says_how_to_get_one(run, home):
 def test_offered_plan_is_taken_from_the_kit(run, home, all_rows_plan):
     (home.folder / "kit" / "plan.toml").write_text(to_toml(all_rows_plan))
     assert "2 rows that releases may read" in run()[1]
+
+
+@pytest.mark.parametrize(("days_left", "trained"), [(0, 1), (-1, 2)])
+def test_rows_are_read_by_the_plan_in_force_and_by_the_next_once_it_is_over(  # noqa: PLR0917
+    run, home, timed_plan, all_rows_plan, days_left, trained
+):
+    last_day = datetime.now(UTC).date() + timedelta(days=days_left)
+    with home.ledger() as ledger:
+        ledger.adopt(new_policy(None, 9.0, 9.0, 1e-6))
+        ledger.approve(replace(timed_plan, expires=last_day.isoformat()))
+    (home.folder / "kit" / "plan.toml").write_text(to_toml(all_rows_plan))
+    assert f"{trained} rows that releases may read" in run()[1]
 
 
 def test_audit_log_says_that_rows_were_read_and_none_of_them(run, home):

@@ -18,11 +18,12 @@ from fondaco.shared.errors import DataError
 from .dataset import Fold, Rows, SiloDataset
 
 SCHEMA = 1
+DATASET = "dataset.json"
+"""What a folder of rows says of itself."""
 _ROWS = ("train", "valid.history", "valid.targets", "test.history", "test.targets", "interim")
 _FIELDS = ("user_nums", "item_nums", "times")
 _ARRAYS = "rows.npz"
 _ASSORTMENT = "assortment"
-_FACTS = "dataset.json"
 
 
 @contextmanager
@@ -78,7 +79,7 @@ def write_silo(dataset: SiloDataset, folder: Path) -> None:
         "n_users": dataset.n_users,
         "sha256": _sha256(path),
     }
-    (folder / _FACTS).write_text(json.dumps(facts, ensure_ascii=False, indent=1), encoding="utf-8")
+    (folder / DATASET).write_text(json.dumps(facts, ensure_ascii=False, indent=1), encoding="utf-8")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +105,7 @@ def silo_facts(folder: Path) -> SiloFacts:
             n_users=int(facts["n_users"]),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{folder / _FACTS} is damaged: {error}") from error
+        raise DataError(f"{folder / DATASET} is damaged: {error}") from error
 
 
 def load_silo(folder: str | Path) -> SiloDataset:
@@ -128,11 +129,11 @@ def load_silo(folder: str | Path) -> SiloDataset:
 def _read_facts(folder: Path) -> dict[str, Any]:
     path = folder / _ARRAYS
     try:
-        facts: dict[str, Any] = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
+        facts: dict[str, Any] = json.loads((folder / DATASET).read_text(encoding="utf-8"))
         if facts["schema"] != SCHEMA:
             raise DataError(f"{folder} has schema {facts['schema']}; this program reads {SCHEMA}")
         if facts["sha256"] != _sha256(path):
-            raise DataError(f"{path} is damaged: its sha256 is not the one in {_FACTS}")
+            raise DataError(f"{path} is damaged: its sha256 is not the one in {DATASET}")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{folder} holds no silo dataset: {error}") from error
     return facts

@@ -13,13 +13,12 @@ from fondaco.shared.workspace import Workspace
 from .agent import SiloAgent
 from .answers import answer
 from .boundary.frames import MAX_MASKING, Limits
-from .dataset_files import load_silo
+from .dataset_files import DATASET, load_silo
 from .kit_files import CATALOGUE, find_catalogue, kit_file
 from .loading import check_read_for
 from .owner import FACTS, KEY, PEERS, Owner
 
 MODEL = "model.fndc"
-DATASET = "dataset.json"
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from fondaco.shared.privacy.plan import RunPlan
 from fondaco.shared.provenance import code_digest
 from fondaco.shared.workspace import Workspace
 
+from .dataset_files import DATASET
 from .home import SiloHome
 from .masking import MaskedSums
 
@@ -76,7 +77,7 @@ class Owner:
             identity = Identity.load(folder / KEY, key_name(silo_id))
             return cls(folder=folder, silo_id=silo_id, identity=identity, home=home)
         workspace = Workspace(folder.resolve().parent.parent)
-        simulated = folder / "dataset.json"
+        simulated = folder / DATASET
         if simulated.is_file() and (workspace.folder / "run.json").is_file():
             silo_id = _named_in(simulated)
             identity = Identity.seeded(workspace.read_silos()[1], key_name(silo_id))

@@ -20,7 +20,8 @@ from fondaco.shared.workspace import Workspace
 
 from .agent import SiloAgent
 from .dataset import SiloDataset
-from .dataset_files import load_silo, whole_folder, write_silo
+from .dataset_files import DATASET, load_silo, whole_folder, write_silo
+from .deployed import MODEL
 from .erasure import Erasures
 from .home import SiloHome
 from .kit_files import catalogue_of, find_catalogue
@@ -34,7 +35,6 @@ MODEL_FILE = "global-model.fndc"
 PLAN_FILE = "plan.json"
 CATALOGUE_FILE = "catalogue.json"
 SERVING_FILE = "serving.json"
-OWNED_MODEL = "model.fndc"
 KNOBS_FILE = "serving.toml"
 HEADLINE = "ndcg@20"
 """Tuned for where a plan names no metric."""
@@ -149,7 +149,7 @@ def open_owner_state(owner: Owner) -> SiloState:
 
 def _owned_rows(owner: Owner, catalogue: Catalogue) -> SiloDataset:
     """Return the owner's rows, counted by `catalogue` whichever they were read for."""
-    if not (owner.rows / "dataset.json").is_file():
+    if not (owner.rows / DATASET).is_file():
         raise DataError(f"{owner.rows} holds no rows; read them in with fondaco-client load")
     dataset = load_silo(owner.rows)
     read_for = ReadFor.of_rows(owner.rows)
@@ -160,7 +160,7 @@ def _owned_rows(owner: Owner, catalogue: Catalogue) -> SiloDataset:
 
 def _owned_model(owner: Owner) -> tuple[RunPlan, GlobalModel]:
     """Return the newest global model and the plan that it belongs to."""
-    path = owner.folder / OWNED_MODEL
+    path = owner.folder / MODEL
     if not path.is_file():
         raise ModelError(
             f"{path} does not exist: everybody's model has not come here yet. It comes at the end "

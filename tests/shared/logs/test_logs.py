@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 
@@ -60,7 +61,7 @@ def test_every_kind_of_value_is_bounded():
         ("agent.answered", {"customer": CANARY}),
         ("agent.answered", {"received": CANARY}),
         ("agent.answered", {"action": f"/data/{CANARY}.csv"}),
-        ("run.stage", {"stage": f"gram of {CANARY}!"}),
+        ("agent.turned_away", {"why": f"gram of {CANARY}!"}),
         ("failed", {"error": f"DataError: {CANARY}"}),
     ],
 )
@@ -106,9 +107,15 @@ def test_the_place_of_a_failure_is_a_line_of_our_code(capsys):
 
 def test_a_terminal_gets_words(monkeypatch, capsys):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    logs.event("run.round", kind="gram", round_num=2, seconds=1.5, present=3, dropped=0)
+    logs.event("agent.answered", kind="gram", round_num=2, seconds=1.5)
     line = capsys.readouterr().err
-    assert line[8:] == " fondaco: round kind=gram round_num=2 seconds=1.5 present=3 dropped=0\n"
+    assert line[8:] == " fondaco: answered kind=gram round_num=2 seconds=1.5\n"
+
+
+def test_every_event_that_is_listed_is_written_somewhere():
+    rooms = [Path(logs.__file__).parents[1] / room for room in ("client", "server", "shared")]
+    code = "".join(path.read_text() for room in rooms for path in room.rglob("*.py"))
+    assert [name for name in logs.EVENTS if code.count(f'"{name}"') < 2] == []  # its entry is one
 
 
 def test_a_closed_standard_error_stops_nobody(monkeypatch):

@@ -200,8 +200,14 @@ class StatusFile(Watch):
         self._write()
 
     def dropped(self, silo_id: str, reason: str) -> None:
-        """Say why a silo was left out, of the roll call or of a round."""
-        self._change(silo_id, present=False, dropped=_short(reason))
+        """Say why a silo was left out, of the roll call or of a round.
+
+        A node that has not shown whose it is becomes no silo: what it said is kept as a refusal.
+        """
+        if silo_id in self._silos:
+            self._change(silo_id, present=False, dropped=_short(reason))
+        elif (silo_id, _short(reason)) not in [(r.silo_id, r.reason) for r in self._now.refusals]:
+            self.refused(silo_id, reason)
 
     def stage(self, stage: str, heard: int, asked: int) -> None:
         """Take in progress, as `rounds.Progress` reports it; nobody heard begins a phase."""

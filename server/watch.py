@@ -15,7 +15,7 @@ class Watch:
         """These answered the roll call."""
 
     def dropped(self, silo_id: str, reason: str) -> None:
-        """This one was left out."""
+        """This one was left out; a node of which nobody knows whose it is has its number."""
 
     def refused(self, silo_id: str, reason: str) -> None:
         """This one said no, in these words."""

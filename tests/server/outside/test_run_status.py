@@ -81,6 +81,21 @@ def test_a_dropped_silo_is_absent_and_its_reason_kept(path, agreed):
     assert (silo.present, silo.dropped, silo.last_round) == (False, "no answer within 9 s", 0)
 
 
+def test_node_of_nobody_is_told_of_once_and_is_no_silo(path, agreed):
+    """What a plan's silos are is in its roster; metrics and `run` count them."""
+    file = StatusFile(path, agreed)
+    file.begin()
+    for _ in range(3):
+        file.dropped("node 4711", "runs another plan or other code")
+    file.present(["north"])
+    status = read_status(path)
+    assert [silo.silo_id for silo in status.silos] == list(agreed.roster)
+    assert [(r.silo_id, r.reason) for r in status.refusals] == [
+        ("node 4711", "runs another plan or other code")
+    ]
+    assert status.refused == 1
+
+
 def test_refusals_are_counted_and_the_last_are_kept(path, agreed):
     file = StatusFile(path, agreed)
     file.begin()

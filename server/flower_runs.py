@@ -5,16 +5,15 @@ so the next submission goes on where the last one stopped, and nothing is releas
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from fondaco.shared.errors import ConfigError, RoundError
 
 from .deployed import PreparedRun
 from .home import CONNECTION, ServerHome
-from .nodes import flwr
+from .nodes import said_yes
 from .status import Status, read_status
 
 POLL_S = 1.0
@@ -70,7 +69,7 @@ def run_to_its_end(home: ServerHome, run: PreparedRun, task: str, tell: Tell) ->
 
 def _submit(home: ServerHome, run: PreparedRun, task: str) -> int:
     config = f'run="{run.name}" task="{task}"'
-    said = _flwr(home, "run", str(home.app), CONNECTION, "--run-config", config)
+    said = said_yes(home, "run", str(home.app), CONNECTION, "--run-config", config)
     return int(said["run-id"])
 
 
@@ -110,33 +109,10 @@ def _follow(
 def _is_over(home: ServerHome, flower_id: int) -> bool:
     """Return whether Flower has ended a run; a SuperLink that is away says nothing yet."""
     try:
-        said = _flwr(home, "ls", CONNECTION, "--run-id", str(flower_id))
+        said = said_yes(home, "ls", CONNECTION, "--run-id", str(flower_id))
     except ConfigError:
         return False
     return any(str(run.get("status", "")).startswith("finished") for run in said.get("runs", []))
-
-
-def _flwr(home: ServerHome, *arguments: str) -> Mapping[str, Any]:
-    """Return what Flower's own command says.
-
-    Raises:
-        ConfigError: it failed.
-    """
-    try:
-        said = flwr(home, *arguments)
-    except ConfigError as error:
-        raise ConfigError(f"{_unreachable(home)} ({error})") from None
-    if not said.get("success"):
-        why = str(said.get("error-message", "")).strip()
-        raise ConfigError(f"{_unreachable(home)} ({why[:200]})")
-    return said
-
-
-def _unreachable(home: ServerHome) -> str:
-    return (
-        f"the SuperLink at {home.settings.local} did not do as it was asked; is it running "
-        f"(fondaco-server start --home {home.folder})?"
-    )
 
 
 def _stamp(path: Path) -> int:

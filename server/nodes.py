@@ -90,6 +90,18 @@ def flwr(home: ServerHome, *arguments: str) -> Mapping[str, Any]:
     return said
 
 
+def said_yes(home: ServerHome, *arguments: str) -> Mapping[str, Any]:
+    """Return what `flwr` answers to what it may not refuse.
+
+    Raises:
+        ConfigError: it did not answer, or refused.
+    """
+    said = flwr(home, *arguments)
+    if not said.get("success"):
+        raise ConfigError(f"{_unreachable(home)} ({_why(said)})")
+    return said
+
+
 def registrations(home: ServerHome) -> dict[str, Registration]:
     """Return every silo's registration, sorted by silo.
 
@@ -208,7 +220,7 @@ class _Enroller:
 
     def _live(self) -> set[str]:
         """Return the ids of the nodes that the SuperLink lets in."""
-        said = self._ask("supernode", "ls", CONNECTION)
+        said = said_yes(self._home, "supernode", "ls", CONNECTION)
         return {str(n["node-id"]) for n in said.get("nodes", []) if n.get("status") != _GONE}
 
     def _drop_if_changed(self, silo_id: str, live: set[str]) -> None:
@@ -217,7 +229,7 @@ class _Enroller:
             return
         node_id = node.node_id or self._interrupted(silo_id, live)
         if node_id in live:
-            self._ask("supernode", "unregister", node_id, CONNECTION)
+            said_yes(self._home, "supernode", "unregister", node_id, CONNECTION)
             self._shut_out.append(silo_id)
             live.discard(node_id)
         self._forget(silo_id)
@@ -265,12 +277,6 @@ class _Enroller:
         write_durably(path, f"{key}\n".encode())
         said = flwr(self._home, "supernode", "register", str(path), CONNECTION, "--name", silo_id)
         path.unlink()
-        return said
-
-    def _ask(self, *arguments: str) -> Mapping[str, Any]:
-        said = flwr(self._home, *arguments)
-        if not said.get("success"):
-            raise ConfigError(f"{_unreachable(self._home)} ({_why(said)})")
         return said
 
     def _note(self, silo_id: str, node: Node) -> None:

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from fondaco.server import flower_runs
+from fondaco.server import flower_runs, nodes
 from fondaco.server.deployed import PreparedRun
 from fondaco.server.flower_runs import MOST_SUBMISSIONS, START_S, run_to_its_end
 from fondaco.server.status import Status
@@ -67,7 +67,7 @@ class World:
 def world(tmp_path, monkeypatch):
     world = World(tmp_path)
     monkeypatch.setattr(flower_runs, "time", world)
-    monkeypatch.setattr(flower_runs, "flwr", world.flwr)
+    monkeypatch.setattr(nodes, "flwr", world.flwr)
     return world
 
 
@@ -115,6 +115,33 @@ def test_superlink_that_is_away_for_a_while_says_nothing_about_the_run(world, mo
             return world.flwr(home, verb, *rest)
         raise ConfigError("away")
 
-    monkeypatch.setattr(flower_runs, "flwr", away)
+    monkeypatch.setattr(nodes, "flwr", away)
     world.later = {2.0: lambda: world.says("running"), 99.0: lambda: world.says("finished")}
     assert world.follow().submissions == 1
+
+
+REFUSALS = {
+    "Using SuperLink: fondaco\n Listing all runs...\n\nConnection refused": "Connection refused",
+    "": "no reason given",
+}
+
+
+@pytest.mark.parametrize("text", REFUSALS)
+def test_what_flower_refuses_is_one_line(world, monkeypatch, text):
+    said = {"success": False, "error-message": text}
+    monkeypatch.setattr(nodes, "flwr", lambda *asked: said)
+    with pytest.raises(ConfigError) as error:
+        world.follow()
+    assert str(error.value) == (
+        "the SuperLink at 127.0.0.1:8000 did not do as it was asked; is it running "
+        f"(fondaco-server start --home {world.home.folder})? ({REFUSALS[text]})"
+    )
+
+
+def test_superlink_that_does_not_answer_is_said_once(world, monkeypatch):
+    world.home.environment = dict
+    monkeypatch.undo()
+    monkeypatch.setattr(nodes, "program", lambda name: "/bin/false")
+    with pytest.raises(ConfigError) as error:
+        world.follow()
+    assert str(error.value).count("did not do as it was asked") == 1

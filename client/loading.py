@@ -249,11 +249,15 @@ def describe_source(home: Path, settings: SourceFile) -> dict[str, tuple[str, st
 
     Raises:
         ConfigError: a setting, a library or an address is wrong.
-        DataError: the source cannot be opened, lacks a column, or is not what it was last time.
+        DataError: the source or the list of items sold here cannot be opened, lacks a column, or
+            the source is not what it was last time.
     """
     with open_source(settings.source) as source:
         shape = SourceShape.of(source, _names(source, settings), settings)
         shape.check(home, source.name)
+    if settings.sold is not None:
+        with open_source(settings.sold) as listed:
+            _check_listed(listed, settings)
     return dict(shape.columns)
 
 
@@ -277,14 +281,19 @@ def read_assortment(settings: SourceFile, items: Vocabulary) -> NDArray[np.bool_
     column = settings.assortment.column
     sold = np.zeros(len(items), dtype=np.bool_)
     with open_source(settings.sold) as source:
-        if column not in source.columns:
-            raise DataError(f"assortment {source.name} has no column {column!r}")
+        _check_listed(source, settings)
         for table in source.batches([column], BATCH_ROWS):
             nums = items.nums(table.ids(column).tolist())
             sold[nums[nums >= 0]] = True
         if not sold.any():
             raise DataError(f"assortment {source.name} names no item of the public catalogue")
     return sold
+
+
+def _check_listed(source: Source, settings: SourceFile) -> None:
+    column = settings.assortment.column
+    if column not in source.columns:
+        raise DataError(f"assortment {source.name} has no column {column!r}; set assortment.column")
 
 
 def _names(source: Source, settings: SourceFile) -> Mapping[str, str]:

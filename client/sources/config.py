@@ -102,6 +102,9 @@ class SourceFile:
     checks: ChecksConfig = field(default_factory=ChecksConfig)
     assortment: AssortmentConfig = field(default_factory=AssortmentConfig)
 
+    def __post_init__(self) -> None:
+        _check_assortment(self.source.kind, self.assortment)
+
     @property
     def sold(self) -> SourceConfig | None:
         """Where the items sold here are listed; None where everything is sold."""
@@ -146,6 +149,20 @@ def _check_place(source: SourceConfig) -> None:
         raise ConfigError(f"source.kind={source.kind!r} needs one of {', '.join(wanted)}")
     if _PASSWORD.search(source.url):
         raise ConfigError(f"source.url holds a password, which no settings may; {ELSEWHERE}")
+
+
+def _check_assortment(kind: str, listed: AssortmentConfig) -> None:
+    if listed == AssortmentConfig():
+        return
+    what = [name for name in ("table", "query") if getattr(listed, name)]
+    if kind in IN_FILES and (what or not listed.path):
+        raise ConfigError(f"source.kind={kind!r} needs assortment.path, and no table or query")
+    if kind not in IN_FILES and len(what) != 1:
+        raise ConfigError(f"source.kind={kind!r} needs one of assortment.table, assortment.query")
+    if kind in ON_SERVERS and listed.path:
+        raise ConfigError(
+            f"assortment.path is for files; source.kind={kind!r} needs assortment.{what[0]} alone"
+        )
 
 
 def _check_what(source: SourceConfig) -> None:

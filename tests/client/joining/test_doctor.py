@@ -217,6 +217,16 @@ def test_source_whose_columns_changed_fails(script, ready, checks, desk):
     assert checks()["source"].state == "fail"
 
 
+def test_assortment_is_looked_at_too(script, ready, checks, desk):
+    source = (script.home / "source.toml").read_text()
+    (script.home / "source.toml").write_text(f'{source}[assortment]\npath = "{desk}/sold.csv"\n')
+    assert "sold.csv does not exist" in checks()["source"].seen
+    (desk / "sold.csv").write_text("sku\na\n")
+    assert "assortment sold.csv has no column 'item_id'" in checks()["source"].seen
+    (desk / "sold.csv").write_text("item_id\na\n")
+    assert checks()["source"].state == "ok"
+
+
 def test_damaged_ledger_fails_every_check_that_needs_it(script, ready, checks):
     Owner.open(script.home).home.ledger.write_bytes(b"x" * 8192)
     found = checks()

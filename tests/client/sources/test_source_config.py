@@ -20,6 +20,8 @@ from fondaco.shared.vocabulary import Vocabulary
 
 EXAMPLE = Path(sources.__file__).parents[1] / "source_example.toml"
 CANARY = "c4n4ry"
+FILES = '[source]\nkind = "csv"\npath = "a.csv"\n'
+SERVER = '[source]\nkind = "mysql"\nurl_env = "X"\ntable = "t"\n'
 
 
 def written(tmp_path, text):
@@ -67,6 +69,21 @@ def test_every_line_of_the_example_that_is_commented_out_can_be_used():
         (
             '[source]\nkind = "csv"\npath = "a"\nsince = "2020-02-01"\nuntil = "2020-01-01"',
             "before",
+        ),
+        (FILES + '[assortment]\ncolumn = "sku"', "needs assortment.path, and no table"),
+        (FILES + '[assortment]\npath = "b"\ntable = "t"', "needs assortment.path, and no table"),
+        (
+            SERVER + '[assortment]\ncolumn = "sku"',
+            "needs one of assortment.table, assortment.query",
+        ),
+        (
+            SERVER + '[assortment]\npath = "b.csv"',
+            "needs one of assortment.table, assortment.query",
+        ),
+        (SERVER + '[assortment]\npath = "b"\ntable = "t"', "assortment.path is for files"),
+        (
+            SERVER + '[assortment]\nquery = "q"\ntable = "t"',
+            "one of assortment.table, assortment.query",
         ),
         ('[source]\nkind = "csv"\npath = "a"\nsince = "soon"', "must be a date"),
         ('[source]\nkind = "csv"\npath = "a"\n[checks]\nmost_bad = 1.5', "between 0 and 1"),

@@ -2,14 +2,15 @@
 
 import json
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.markup import escape
 
-from fondaco.server.deployed import prepare_run
-from fondaco.server.flower_runs import run_to_its_end
+from fondaco.server.deployed import PreparedRun, prepare_run
+from fondaco.server.flower_runs import Followed, run_to_its_end
 from fondaco.server.home import ServerHome
 from fondaco.server.status import Status
 from fondaco.shared.catalogue import read_catalogue
@@ -44,16 +45,15 @@ def _to_its_end(
     home, agreed = ServerHome.open(folder), read_plan(plan)
     items = read_catalogue(catalogue or plan.with_name("catalogue.json"))
     prepared = prepare_run(home, agreed, items)
-    with Bars() as bars:
-
-        def tell(status: Status) -> None:
-            bars("rounds", len(status.rounds), status.planned)
-            if status.stage:
-                bars(status.stage, status.heard, max(1, status.asked))
-
-        followed = run_to_its_end(home, prepared, task, tell)
+    note = partial(home.audit.write, "run", plan=agreed.digest, task=task)
+    note(outcome="asked for")
+    outcome = "not seen"  # whoever stops to look does not stop the ServerApp
+    try:
+        followed = _followed(home, prepared, task)
+        outcome = followed.status.state
+    finally:
+        note(outcome=outcome)
     status = followed.status
-    home.audit.write("run", plan=agreed.digest, task=task, outcome=status.state)
     if as_json:
         facts = {"submissions": followed.submissions, "seconds": round(followed.seconds, 1)}
         print(json.dumps({**asdict(status), **facts}))
@@ -61,6 +61,17 @@ def _to_its_end(
         _say(status, prepared.workspace.model, followed.seconds)
     if status.state != "finished":
         raise typer.Exit(1)
+
+
+def _followed(home: ServerHome, run: PreparedRun, task: str) -> Followed:
+    with Bars() as bars:
+
+        def tell(status: Status) -> None:
+            bars("rounds", len(status.rounds), status.planned)
+            if status.stage:
+                bars(status.stage, status.heard, max(1, status.asked))
+
+        return run_to_its_end(home, run, task, tell)
 
 
 def _say(status: Status, model: Path, seconds: float) -> None:

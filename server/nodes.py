@@ -230,6 +230,7 @@ class _Enroller:
         node_id = node.node_id or self._interrupted(silo_id, live)
         if node_id in live:
             said_yes(self._home, "supernode", "unregister", node_id, CONNECTION)
+            self._home.audit.write("shut-out", silo_id=silo_id)
             self._shut_out.append(silo_id)
             live.discard(node_id)
         self._forget(silo_id)

@@ -26,6 +26,7 @@ ACTIONS: Mapping[str, Fields] = {
     "init": {**_SILO, "kit": "digest", "coordinator": "digest", "address": "address"},
     "invite": {**_SILO, **_PLAN, "kit": "digest"},
     "register": {**_SILO, "key": "digest", "node_key": "digest"},
+    "shut-out": _SILO,
     "start": {"address": "address"},
     "stop": {},
     "run": {**_PLAN, "task": "word", "outcome": "word"},

@@ -5,6 +5,7 @@ import pytest
 from fondaco.server import nodes
 from fondaco.server.nodes import enrol, keep, known_nodes, pending, registrations
 from fondaco.server.roster import keys_of, read_coordinator, read_roster
+from fondaco.shared.audit_log import verify
 from fondaco.shared.errors import ConfigError
 
 
@@ -124,6 +125,8 @@ def test_silo_whose_registration_is_gone_is_shut_out(home, make_silo, superlink)
     enrol(home)
     home.registration("alpha").unlink()
     assert enrol(home).shut_out == ("alpha",)
+    (entry,) = verify(home.folder / "audit.jsonl").entries
+    assert (entry.action, dict(entry.fields)) == ("shut-out", {"silo_id": "alpha"})
     assert (superlink.live, known_nodes(home)) == ({}, {})
 
 

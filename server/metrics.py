@@ -34,6 +34,11 @@ class CoordinatorMetrics(Collector):
         yield GaugeMetricFamily(
             "fondaco_superlink_up", "Whether the SuperLink takes connections.", value=up
         )
+        yield GaugeMetricFamily(
+            "fondaco_certificate_expires_timestamp_seconds",
+            "The last moment at which the server's certificate is good, 0 if it is damaged.",
+            value=_expires(self._home),
+        )
         registered = len(list(self._home.silos.glob("*.json")))
         yield GaugeMetricFamily(
             "fondaco_silos_registered", "Silos that handed in their keys.", value=registered
@@ -60,6 +65,13 @@ def registry(folder: Path) -> CollectorRegistry:
     found = CollectorRegistry(auto_describe=False)
     found.register(CoordinatorMetrics(folder))
     return found
+
+
+def _expires(home: ServerHome) -> float:
+    try:
+        return home.tls.expires().timestamp()
+    except ConfigError:
+        return 0.0
 
 
 def _run(status: Status) -> Iterator[Metric]:

@@ -273,7 +273,16 @@ def test_metrics_go_on_when_a_status_is_damaged(run_file, home):
 
 def test_metrics_before_any_run_are_few(home):
     found = samples(generate_latest(registry(home.folder)).decode())
-    assert set(found) == {("fondaco_superlink_up",), ("fondaco_silos_registered",)}
+    until = ("fondaco_certificate_expires_timestamp_seconds",)
+    assert set(found) == {("fondaco_superlink_up",), ("fondaco_silos_registered",), until}
+    assert found[until] == home.tls.expires().timestamp()
+
+
+def test_damaged_certificate_leaves_the_other_metrics(home):
+    home.tls.certificate.write_text("none")
+    found = samples(generate_latest(registry(home.folder)).decode())
+    assert found[("fondaco_certificate_expires_timestamp_seconds",)] == 0
+    assert ("fondaco_superlink_up",) in found
 
 
 def test_an_address_that_is_none_is_refused(call):

@@ -4,6 +4,7 @@ The SuperLink gives a run up once its ServerApp is silent for a minute. The chec
 so the next submission goes on where the last one stopped, and nothing is released twice.
 """
 
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from fondaco.shared.errors import ConfigError, RoundError
 
-from .deployed import PreparedRun
+from .deployed import SPARE_BYTES, PreparedRun
 from .home import CONNECTION, ServerHome
 from .nodes import said_yes
 from .status import Status, read_status
@@ -96,6 +97,7 @@ def _follow(
         if not begun and time.monotonic() - alive > START_S:
             alive = time.monotonic()
             if not run.at_work():
+                _require_room(home)
                 raise RoundError(
                     f"the ServerApp did not begin within {START_S:g} s; see {home.logs}, and "
                     "whether this machine has enough of its processors to itself"
@@ -103,7 +105,22 @@ def _follow(
         if time.monotonic() - looked > ASK_FLOWER_S:
             looked = time.monotonic()
             if _is_over(home, flower_id) and _stamp(path) == before:
+                _require_room(home)
                 return None
+
+
+def _require_room(home: ServerHome) -> None:
+    """Tell a full disk from all else: no ServerApp could write down how its run goes.
+
+    Raises:
+        RoundError: there is less room than a ServerApp needs.
+    """
+    free = shutil.disk_usage(home.folder).free
+    if free < SPARE_BYTES:
+        raise RoundError(
+            f"the disk under {home.folder} is full, {free} bytes are free; make room there and "
+            "run the same command again"
+        )
 
 
 def _is_over(home: ServerHome, flower_id: int) -> bool:

@@ -109,6 +109,16 @@ def test_run_that_flower_loses_is_submitted_again_so_often(world):
     assert world.submitted == MOST_SUBMISSIONS
 
 
+@pytest.mark.parametrize("ls", ["running", "finished:failed"])
+def test_full_disk_is_named_and_no_other_run_submitted(world, monkeypatch, ls):
+    world.ls = ls
+    usage = SimpleNamespace(free=4096)
+    monkeypatch.setattr(flower_runs.shutil, "disk_usage", lambda folder: usage)
+    with pytest.raises(RoundError, match="is full, 4096 bytes are free"):
+        world.follow()
+    assert world.submitted == 1
+
+
 def test_superlink_that_is_away_for_a_while_says_nothing_about_the_run(world, monkeypatch):
     def away(home, verb, *rest):
         if verb == "run":

@@ -13,7 +13,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from fondaco.shared.chain.notes import parse_note
-from fondaco.shared.chain.store import is_begun
 from fondaco.shared.files import is_locked
 from fondaco.shared.privacy.accountant import epsilon_at
 from fondaco.shared.privacy.events import PrivacyEvent
@@ -34,7 +33,7 @@ def owner_facts(home: Path) -> dict[str, Any]:
 
     Raises:
         ConfigError: the folder is no owner's, or a file of it is damaged.
-        LedgerError: the ledger is damaged.
+        LedgerError: the ledger is damaged, or gone though it was in use.
     """
     owner = Owner.open(home)
     deployed = (home / DEPLOYMENT).is_file()
@@ -79,7 +78,7 @@ def _moment(unix_s: float) -> str:
 
 def _ledger_facts(owner: Owner) -> dict[str, Any]:
     """What the ledger says; an owner who has not begun one is told so and gets none."""
-    if not is_begun(owner.home.ledger):
+    if not owner.has_ledger():
         empty: dict[str, Any] = {"plan": None, "policy": None, "head": None, "witnessed": None}
         return {**empty, "rounds": [], "refusals": {}}
     with Ledger(owner.home.ledger, owner.identity) as ledger:

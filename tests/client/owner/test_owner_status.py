@@ -40,6 +40,11 @@ def test_an_owner_without_a_ledger_sees_what_is_missing(script, owner):
     assert "the agent does not run" in out
 
 
+def test_a_ledger_that_is_gone_is_no_new_one(script, ready):
+    Owner.open(script.home).home.ledger.unlink()
+    assert "is gone but it was in use" in script.refused("status")
+
+
 def test_plan_and_limits_in_force_are_shown(script, ready):
     plan, path = ready
     script.own("approve", path, "--yes")

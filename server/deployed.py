@@ -18,7 +18,7 @@ from fondaco.shared.workspace import Workspace
 
 from .app import Job, coordinator_of, run_job
 from .home import ServerHome
-from .status import StatusFile, read_status
+from .status import ENDED, StatusFile, read_status
 
 RUNS, STATUS, REHEARSAL = "runs", "status.json", "preflight.json"
 LOCK = "run.lock"
@@ -105,8 +105,9 @@ def run_prepared(grid: Grid, home_folder: Path, name: str, task: str) -> None:
     if task not in TASKS:
         raise ConfigError(f"task {task[:40]!r} must be one of {TASKS}")
     with run.alone() as waited:
-        done = run.status(task).is_file() and read_status(run.status(task)).state == "finished"
-        if not (waited and done):
+        # Whoever follows the run was told of that end, and asks anew if there is to be more.
+        ended = run.status(task).is_file() and read_status(run.status(task)).state in ENDED
+        if not (waited and ended):
             _take_up(grid, home, run, task)
 
 

@@ -15,7 +15,7 @@ from fondaco.shared.errors import ConfigError, RoundError
 from .deployed import SPARE_BYTES, PreparedRun
 from .home import CONNECTION, ServerHome
 from .nodes import said_yes
-from .status import Status, read_status
+from .status import ENDED, Status, read_status
 
 POLL_S = 1.0
 ASK_FLOWER_S = 15.0
@@ -92,7 +92,7 @@ def _follow(
             before, looked, begun = stamp, time.monotonic(), True
             status = read_status(path)
             tell(status)
-            if status.state in ("finished", "failed"):
+            if status.state in ENDED:
                 return status
         if not begun and time.monotonic() - alive > START_S:
             alive = time.monotonic()

@@ -29,6 +29,7 @@ MOST_PHASES = 200
 MAX_TEXT = 300
 
 State = Literal["waiting", "running", "finished", "failed"]
+ENDED = ("finished", "failed")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,9 +29,9 @@ def run(tmp_path, monkeypatch):
     return PreparedRun.of(home, NAME)
 
 
-def _finish(run):
+def _end(run, state):
     status = {"plan": "p", "dataset": "", "epsilon": "", "target_delta": "", "expires": ""}
-    body = {"schema": 1, "state": "finished", "planned": 1, **status}
+    body = {"schema": 1, "state": state, "planned": 1, **status}
     run.status("run").write_text(json.dumps(body), encoding="utf-8")
 
 
@@ -53,8 +53,9 @@ def test_whoever_only_asks_for_an_instant_is_no_other_server_app(run, monkeypatc
             assert not waited
 
 
-@pytest.mark.parametrize("finished", [True, False])
-def test_second_server_app_waits_and_takes_up_only_what_is_not_finished(run, monkeypatch, finished):
+@pytest.mark.parametrize("state", ["finished", "failed", "running", None])
+def test_second_server_app_waits_and_takes_up_only_what_has_no_end(run, monkeypatch, state):
+    """A failed run is told to whoever follows it: silos pay for no attempt that nobody asks for."""
     taken = []
     monkeypatch.setattr(deployed, "_take_up", lambda *asked: taken.append(asked))
     second = threading.Thread(target=run_prepared, args=(None, run.folder, NAME, "run"))
@@ -63,15 +64,16 @@ def test_second_server_app_waits_and_takes_up_only_what_is_not_finished(run, mon
         second.join(0.3)
         assert second.is_alive()
         assert not taken
-        if finished:
-            _finish(run)
+        if state:
+            _end(run, state)
     second.join(10)
-    assert len(taken) == (not finished)
+    assert len(taken) == (state not in ("finished", "failed"))
 
 
-def test_finished_run_that_is_given_again_is_taken_up(run, monkeypatch):
+@pytest.mark.parametrize("state", ["finished", "failed"])
+def test_run_that_has_ended_and_is_given_again_is_taken_up(run, monkeypatch, state):
     taken = []
     monkeypatch.setattr(deployed, "_take_up", lambda *asked: taken.append(asked))
-    _finish(run)
+    _end(run, state)
     run_prepared(None, run.folder, NAME, "run")
     assert len(taken) == 1

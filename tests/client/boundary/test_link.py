@@ -95,7 +95,7 @@ def test_agent_that_dies_of_a_request_is_not_killed_for_ever(sockets, monkeypatc
     monkeypatch.setattr(link, "PAUSE_S", 0.01)
     path = sockets / "agent.sock"
     with Script(path, *[_die_on_the_way] * 1000) as agent, pytest.raises(AgentAwayError):
-        ask(path, "release", Parts())
+        ask(path, "release", Parts(), patience_s=1.0)
     assert len(agent.asked) == link.MOST_DEATHS
 
 

@@ -20,7 +20,7 @@ from fondaco.shared.privacy.policy import Policy
 from fondaco.shared.provenance import code_digest
 
 from .courier_folder import account_of, acting_as
-from .dataset_files import silo_facts
+from .dataset_files import DATASET, silo_facts
 from .deployment import DEPLOYMENT, Deployment, read_deployment
 from .joining import EXAMPLE, SOURCE, silo_of
 from .kit_files import PLAN, kit_file, newest_plan, plan_for_rows
@@ -225,7 +225,7 @@ def look_at_data(patient: Patient) -> Iterator[Check]:
     """Are there rows, of this silo, that count the plan's items?"""
     rows, plan = patient.owner.rows, plan_for_rows(patient.home, patient.approved)
     load = f"fondaco-client load --home {patient.home}"
-    if not (rows / "dataset.json").is_file():
+    if not (rows / DATASET).is_file():
         state: State = "fail" if plan else "warn"
         yield Check(name="data", state=state, seen=f"{rows} holds no rows yet", fix=load)
         return

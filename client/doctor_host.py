@@ -22,7 +22,7 @@ from fondaco.shared.tls_check import Contact, contact
 
 from .courier_folder import NODE_KEY, SECRET, load_node_key
 from .deployment import read_deployment
-from .doctor import LOOKS, Check, Look, Patient
+from .doctor import LOOKS, Check, Look, Patient, State
 from .kit_files import CA, kit_file
 from .reach import ask_registration
 
@@ -233,9 +233,9 @@ def _clock(offset_s: int | None) -> Check:
     seen = f"{abs(offset_s)} s {way} the coordinator's" if offset_s else "as the coordinator's"
     if abs(offset_s) <= ODD_SKEW_S:
         return Check(name="clock", state="ok", seen=seen)
-    state = "fail" if abs(offset_s) > MOST_SKEW_S else "warn"
+    state: State = "fail" if abs(offset_s) > MOST_SKEW_S else "warn"
     fix = "set the clock (timedatectl set-ntp true); if yours is right, tell the coordinator"
-    return Check(name="clock", state="fail" if state == "fail" else "warn", seen=seen, fix=fix)
+    return Check(name="clock", state=state, seen=seen, fix=fix)
 
 
 def _registration(patient: Patient, address: str, ca: str) -> Check:

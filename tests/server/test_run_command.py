@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import typer
 
@@ -11,28 +10,20 @@ from fondaco.server.flower_runs import Followed
 from fondaco.server.home import ServerHome, ServerSettings
 from fondaco.server.status import StatusFile, read_status
 from fondaco.shared.audit_log import verify
-from fondaco.shared.catalogue import Catalogue, save_catalogue
+from fondaco.shared.catalogue import save_catalogue
 from fondaco.shared.errors import RoundError
 from fondaco.shared.plan_text import to_toml
-from fondaco.shared.vocabulary import Vocabulary
 
 
 class World:
     """A coordinator, a plan that names it, and a Flower that ends a run as it is told."""
 
-    def __init__(self, folder, make_plan, roster):
+    def __init__(self, folder, make_plan, roster, catalogue):
         settings = ServerSettings(name="hub", port=9093, public_address="hub.example:9093")
         self.home = ServerHome.make(folder / "hub", settings)
-        items = Catalogue(
-            items=Vocabulary(tuple("abcde")),
-            texts=("lamp",) * 5,
-            categories=("",) * 5,
-            brands=("",) * 5,
-            prices=np.full(5, np.nan),
-        )
-        save_catalogue(items, folder / "catalogue.json")
+        save_catalogue(catalogue, folder / "catalogue.json")
         roster |= {"coordinator": self.home.identity.public.text()}
-        self.agreed = make_plan(**roster, catalogue_digest=items.digest)
+        self.agreed = make_plan(**roster, catalogue_digest=catalogue.digest)
         self.plan = folder / "plan.toml"
         self.plan.write_text(to_toml(self.agreed))
         self.end, self.before = "finished", None
@@ -53,8 +44,8 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path, make_plan, make_roster, monkeypatch):
-    world = World(tmp_path, make_plan, make_roster(10, witnesses=0))
+def world(tmp_path, make_plan, make_roster, catalogue, monkeypatch):
+    world = World(tmp_path, make_plan, make_roster(10, witnesses=0), catalogue)
     monkeypatch.setattr(runs, "run_to_its_end", world.follow)
     return world
 

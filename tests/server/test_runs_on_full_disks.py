@@ -4,18 +4,15 @@ import errno
 import re
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
 from fondaco.server import deployed
 from fondaco.server import status as status_module
 from fondaco.server.deployed import prepare_run, run_prepared
 from fondaco.server.status import read_status
-from fondaco.shared.catalogue import Catalogue
 from fondaco.shared.chain.keys import COORDINATOR, Identity
 from fondaco.shared.errors import RoundError
 from fondaco.shared.files import write_whole
-from fondaco.shared.vocabulary import Vocabulary
 
 
 @pytest.fixture
@@ -30,16 +27,9 @@ def home(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def run(home, make_plan, make_roster):
-    items = Catalogue(
-        items=Vocabulary(tuple("abcde")),
-        texts=("lamp",) * 5,
-        categories=("",) * 5,
-        brands=("",) * 5,
-        prices=np.full(5, np.nan),
-    )
+def run(home, make_plan, make_roster, catalogue):
     roster = {**make_roster(10), "coordinator": home.identity.public.text()}
-    return prepare_run(home, make_plan(**roster, catalogue_digest=items.digest), items)
+    return prepare_run(home, make_plan(**roster, catalogue_digest=catalogue.digest), catalogue)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ loopback: .venv/demo.stamp
 
 # The slow tests mostly wait for processes, so the quick ones run beside them.
 test: .venv/dev.stamp .venv/debian.stamp lint
-	$(MAKE) --no-print-directory --jobs=2 --output-sync=line quick slow
+	$(MAKE) --no-print-directory --jobs=2 quick slow
 
 quick: .venv/dev.stamp .venv/debian.stamp
 	$(BIN)/pytest -m "not slow"

@@ -163,9 +163,10 @@ class MaskedSums:
 
         Raises:
             RefusalError: another task was given for this release, it has been sent already and its
-                secrets are gone, or the task is not of now.
+                secrets are gone, the task is not of now, or the plan is not in force.
         """
         del blob, message
+        ledger.check_in_force()
         kept = self._load()
         if kept is not None and kept.key == key_of(task):
             if kept.session.task != task:

@@ -215,18 +215,27 @@ class Owner:
         write_durably(path, to_toml(plan).encode())
         return path
 
-    def leave(self, plan: RunPlan, reason: str) -> None:
-        """Write down that the plan in force is so no more; a running agent takes notice.
+    def leave(self, reason: str) -> RunPlan:
+        """Write down that the plan in force is so no more, and return it.
 
-        The secrets of a masked sum that is under way are gone when this returns.
+        What an agent is computing is not released any more. Waits until it has ended; then the
+        secrets of a masked sum under way are gone. Whoever is killed in between leaves again.
+
+        Raises:
+            ConfigError: no plan was ever signed.
         """
-        with self.home.alone(), self.ledger() as ledger:
-            # First: whoever is killed in between leaves again.
-            MaskedSums(self.home.session, plan, self.silo_id, self.identity).forget()
+        with self.ledger() as ledger:
+            newest = ledger.chain.of_type("PLAN")[-1:]
+            if not newest:
+                raise ConfigError(f"{self.silo_id} has no plan in force")
+            plan = RunPlan.from_json(json.dumps(newest[0]["plan"]))
             ledger.approve(plan, approved=0, reason=reason)
         plans = self.folder / "plans"
         if plans.is_dir():
-            os.utime(plans)
+            os.utime(plans)  # a running agent takes notice
+        with self.home.alone():
+            MaskedSums(self.home.session, plan, self.silo_id, self.identity).forget()
+        return plan
 
     def approved(self) -> RunPlan | None:
         """Return the plan in force, None if there is none."""

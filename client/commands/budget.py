@@ -10,7 +10,6 @@ from rich.markup import escape
 
 from fondaco.shared.chain.keys import PublicKey
 from fondaco.shared.console import AsJson, err_console, out_console
-from fondaco.shared.errors import ConfigError
 from fondaco.shared.plan_text import read_plan
 
 from ..forgetting import forget
@@ -110,10 +109,7 @@ def leave(
 ) -> None:
     """Withdraw from the approved plan: nothing is debited any more, nothing comes back."""
     owner = Owner.open(home)
-    plan = owner.approved()
-    if plan is None:
-        raise ConfigError(f"{owner.silo_id} has no plan in force")
-    owner.leave(plan, reason)
+    plan = owner.leave(reason)
     audit(owner, "leave", plan=plan.digest)
     out_console.print(f"{escape(owner.silo_id)} has left; its ledger says so")
 

@@ -215,7 +215,7 @@ class Ledger:
             with self._chain.writing():
                 paid, done = self._find("DEBIT", key), self._find("RELEASE", key)
                 if done is None:
-                    self._check_in_force()
+                    self.check_in_force()
                 if paid is None:
                     body = self._new_debit(key, witnessed)
                     paid = self._chain.append({**body, "request": request, "commit": commit})
@@ -261,7 +261,7 @@ class Ledger:
                 raise LedgerError(f"{self._chain.path} holds no such debit, nothing was released")
             done = self._find("RELEASE", key)
             if done is None:
-                self._check_in_force()
+                self.check_in_force()
                 self._check_open(key)
                 if bool(masked) != (self._agreed().secure_aggregation == MASKED):
                     raise RefusalError("what would leave is not masked as planned", "unmasked")
@@ -358,9 +358,9 @@ class Ledger:
             raise RefusalError(f"the owner has left: {newest[0]['reason']}", "left")
         return plan
 
-    def _check_in_force(self) -> None:
-        plan = self._agreed()
-        if not plan.allows(datetime.now(UTC).date()):
+    def check_in_force(self) -> None:
+        """Refuse what a plan would do that is over, not approved or that the owner has left."""
+        if not (plan := self._agreed()).allows(datetime.now(UTC).date()):
             raise RefusalError(f"the plan expired after {plan.expires}", "expired")
 
     def _check_open(self, key: Body) -> None:

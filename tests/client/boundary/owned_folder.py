@@ -61,7 +61,7 @@ class OwnedFolder:
         return Parts(request_of(self.plan, kind, **changes), Call(note=note).to_bytes())
 
     def leave(self):
-        self.owner.leave(self.plan, "shop sold")
+        self.owner.leave("shop sold")
 
     def records(self, *types):
         with self.owner.ledger() as ledger:

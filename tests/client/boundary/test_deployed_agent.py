@@ -1,7 +1,9 @@
 """An owner's folder becomes an agent, or words that say what is missing."""
 
 import os
+import time
 from dataclasses import replace
+from threading import Thread
 
 import pytest
 from builders import silo_of
@@ -20,6 +22,7 @@ from fondaco.shared.codec import Shapes
 from fondaco.shared.errors import ConfigError, DataError, FondacoError, RefusalError
 from fondaco.shared.parts import Parts
 from fondaco.shared.preflight import question
+from fondaco.shared.privacy.ledger import Ledger
 from fondaco.shared.records import PrivateUpdate, SiloStatus
 from fondaco.shared.vocabulary import Vocabulary
 from fondaco.shared.workspace import Workspace
@@ -136,6 +139,25 @@ def test_plan_that_was_taken_back_is_answered_for_no_more(owned):
         with pytest.raises(RefusalError, match="has left"):
             deployed.limits()
     assert owned.records("DEBIT") == []
+
+
+def test_sum_under_way_when_its_owner_leaves_is_not_released(owned, monkeypatch):
+    leaving = Thread(target=owned.leave)
+    release = Ledger.record_release
+
+    def slow(ledger, *facts, **more):
+        leaving.start()
+        while owned.records("PLAN")[-1]["approved"]:
+            time.sleep(0.01)
+        return release(ledger, *facts, **more)
+
+    monkeypatch.setattr(Ledger, "record_release", slow)
+    with pytest.raises(RefusalError, match="has left"):
+        DeployedAgent(owned.home).answer("release", owned.request())
+    leaving.join(30)
+    assert not leaving.is_alive()
+    assert len(owned.records("DEBIT")) == 1
+    assert owned.records("RELEASE") == []
 
 
 def test_plan_that_was_signed_again_is_answered_for(owned):

@@ -184,6 +184,14 @@ def test_nothing_leaves_after_the_owner_has_left(silos, step):
     assert len(silos.records("DEBIT")) == (step == "unmask")
 
 
+def test_no_session_begins_after_the_owner_has_left(silos):
+    asked = silos.round()
+    with silos.me._home.alone(), silos.me._ledger() as ledger:
+        ledger.approve(silos.plan, approved=0, reason="enough")
+    silos.refused("left", lambda: asked.ask("hello", asked.task))
+    assert silos.session_files() == []
+
+
 # ---- secrets ----
 
 

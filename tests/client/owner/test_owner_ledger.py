@@ -141,8 +141,9 @@ def test_damaged_ledger_is_refused_with_one_line(script, owner):
 def test_leaving_is_recorded_once_and_can_be_taken_back_by_a_signature(script, owner, ready):
     assert "no plan in force" in script.refused("leave")
     script.own("approve", ready[1], "--yes")
-    assert "has left" in script.own("leave", "--reason", "enough")
-    assert "no plan in force" in script.refused("leave")
+    for _ in range(2):  # the second time does what a killed first one left undone
+        assert "has left" in script.own("leave", "--reason", "enough")
+    assert types_of(owner).count("PLAN") == 2
     assert owner.approved() is None
     assert "withdrawn" in script.own("ledger")
     assert json.loads(script.own("ledger", "--json"))["plan"]["in_force"] is False

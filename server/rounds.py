@@ -32,7 +32,7 @@ from fondaco.shared.records import (
 )
 
 from .aggregation import AGGREGATORS
-from .asking import POLL_S, Mail
+from .asking import LOST, POLL_S, Mail
 from .checkpoint import Dropped, RoundResult
 from .cohort import Cohort, Unheard, name_of
 from .replies import Replies, about_ledgers, size_of
@@ -157,7 +157,8 @@ class Coordinator:
         """Return whose a node is, if that is signed, and why it cannot take part, or ""."""
         status = self.replies.read(reply, SiloStatus)
         if isinstance(status, str):
-            self._unheard.note(node)
+            if reply is None or (reply.has_error() and reply.error.code in LOST):
+                self._unheard.note(node)
             return name_of(node), status
         signed = self._is_present(status.silo_id, nonce, reply)
         silo_id = status.silo_id if signed else name_of(node)

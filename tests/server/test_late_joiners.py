@@ -224,6 +224,19 @@ def test_node_that_never_answers_holds_up_ever_fewer_rounds(world, monkeypatch):
     assert (cohort.silos[LATE], cohort.dropped) == ("silo-10", ())
 
 
+def test_node_that_refuses_at_once_is_asked_before_every_round(world):
+    def refuse(agent, action, parts):
+        raise RefusalError("not yet", "not-approved")
+
+    cohort = _without_the_late(world)
+    world.instead[9, "status"] = refuse
+    for _ in range(3):
+        cohort = world.coordinator.welcome(cohort, None)
+    assert world.actions(9) == ["status"] * 3
+    world.instead.clear()
+    assert world.coordinator.welcome(cohort, None).silos[LATE] == "silo-10"
+
+
 def test_node_that_answers_again_was_only_put_off():
     unheard = Unheard()
     unheard.note(7)

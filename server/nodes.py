@@ -49,9 +49,9 @@ class Enrolment:
         refused: in words, whom the SuperLink does not let in, and what to do.
     """
 
-    let_in: tuple[str, ...]
-    shut_out: tuple[str, ...]
-    refused: tuple[str, ...]
+    let_in: tuple[str, ...] = ()
+    shut_out: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
 
 
 def program(name: str) -> Path:
@@ -236,10 +236,16 @@ class _Enroller:
         self._forget(silo_id)
 
     def _interrupted(self, silo_id: str, live: set[str]) -> str:
-        """Return the node of a silo whose registration was interrupted, "" if that is not known."""
+        """Return the node of a silo whose registration was interrupted, "" if that is not known.
+
+        The SuperLink takes no key twice: registering it again tells whether it was.
+        """
+        said = self._register(silo_id, self._nodes[silo_id].node_key)
         unclaimed = self._unclaimed(live)
-        unknown = [known for known in self._nodes.values() if not known.node_id]
-        if len(unclaimed) == len(unknown) == 1:
+        if said.get("success"):
+            live.add(str(said["node-id"]))
+            return str(said["node-id"])
+        if _KEY_IN_USE in _why(said) and len(unclaimed) == 1:
             return unclaimed.pop()
         if unclaimed:
             self._refused.append(

@@ -157,7 +157,10 @@ def start(*, home: Home, as_json: AsJson = False) -> None:
     logs.install("fondaco-server")
 
     def ready() -> None:
-        enrolment = enrol(opened)
+        try:
+            enrolment = enrol(opened)
+        except ConfigError as error:  # those who are let in already stay so
+            enrolment = Enrolment(refused=(str(error),))
         facts = {
             "listens": opened.settings.local,
             "address": opened.settings.public_address,

@@ -8,6 +8,7 @@ from builders import ITEMS_CSV, PLAN_CONFIG
 from typer.testing import CliRunner
 
 from fondaco.server import cli, services, tls
+from fondaco.server.commands import services as commands
 from fondaco.server.home import ServerHome
 from fondaco.server.nodes import keep
 from fondaco.server.services import is_running, only_one, renew_in_time, serve
@@ -219,3 +220,13 @@ def test_one_process_alone_keeps_a_home_going(folder):
         with pytest.raises(ConfigError, match=r"is running already \(process"):
             serve(home, lambda: None)
     assert not is_running(home)
+
+
+def test_start_goes_on_where_nobody_new_can_be_let_in(folder, monkeypatch):
+    def lost(home):
+        raise ConfigError(f"{home.nodes} is gone")
+
+    monkeypatch.setattr(commands, "enrol", lost)
+    monkeypatch.setattr(commands, "serve", lambda home, ready: ready())
+    monkeypatch.setattr(commands.logs, "install", lambda program: None)
+    assert said("start", "--home", folder)["refused"] == [f"{folder}/nodes.json is gone"]

@@ -234,6 +234,29 @@ def test_key_of_an_interrupted_registration_is_shut_out_with_the_rest(
     assert {node.node_id for node in known_nodes(home).values()} == set(superlink.live)
 
 
+def test_key_that_was_noted_and_never_registered_shuts_nobody_else_out(
+    home, make_silo, superlink, monkeypatch
+):
+    first = make_silo("alpha")
+    keep(home, first.file)
+
+    def killed_before(asked, *arguments):
+        if arguments[1] == "register":
+            raise KeyboardInterrupt
+        return superlink(asked, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(nodes, "flwr", killed_before)
+        with pytest.raises(KeyboardInterrupt):
+            enrol(home)
+    superlink.live["7"] = "by hand"
+    last = make_silo("alpha", first.identity)
+    keep(home, last.file, replace=True)
+    assert enrol(home).let_in == ("alpha",)
+    assert [*superlink.live.values()] == ["by hand", last.registration.node_key]
+    assert [key for _, key in superlink.burnt] == [first.registration.node_key]
+
+
 def test_nodes_that_may_be_an_earlier_key_are_named(home, make_silo, superlink, interrupt):
     silo = make_silo("alpha")
     keep(home, silo.file)

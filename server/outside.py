@@ -11,6 +11,7 @@ from rich.console import Group
 from rich.table import Table
 
 from fondaco.shared.address import split_address
+from fondaco.shared.errors import ConfigError
 
 from .deployed import REHEARSAL, STATUS, PreparedRun
 from .home import ServerHome
@@ -50,7 +51,7 @@ def coordinator_facts(folder: Path) -> dict[str, Any]:
         "name": home.settings.name,
         "address": home.settings.local,
         "superlink_up": takes_connections(home.settings.local),
-        "certificate_until": home.tls.expires().isoformat(),
+        "certificate_until": _certificate_until(home),
         "registered": list(registrations(home)),
         "run": None if newest is None else run_facts(newest),
     }
@@ -73,6 +74,14 @@ def run_facts(path: Path) -> dict[str, Any]:
     }
 
 
+def _certificate_until(home: ServerHome) -> str:
+    """Return the certificate's last moment, "" if it cannot be read: `status` has more to say."""
+    try:
+        return home.tls.expires().isoformat()
+    except ConfigError:
+        return ""
+
+
 def takes_connections(address: str) -> bool:
     """Return whether anything listens at `host:port`."""
     try:
@@ -86,9 +95,11 @@ def facts_in_tables(facts: Mapping[str, Any]) -> Group:
     """Return the facts for a terminal."""
     up = "answers" if facts["superlink_up"] else "does not answer: fondaco-server start"
     registered = plain(", ".join(facts["registered"])) or "none yet"
+    until = facts["certificate_until"][:10]
+    certificate = f"certificate until {until}" if until else "certificate missing or damaged"
     lines = [
         f"SuperLink at {facts['address']} {up}",
-        f"certificate until {facts['certificate_until'][:10]}; registered silos: {registered}",
+        f"{certificate}; registered silos: {registered}",
     ]
     run = facts["run"]
     if run is None:

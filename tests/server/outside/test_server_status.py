@@ -106,6 +106,12 @@ def test_the_certificates_last_day_is_told(call, home):
     assert f"certificate until {ends:%Y-%m-%d}" in call("status")
 
 
+def test_a_damaged_certificate_leaves_all_else_to_be_told(call, home):
+    home.tls.certificate.write_text("none")
+    assert json.loads(call("status", "--json"))["certificate_until"] == ""
+    assert "certificate missing or damaged; registered silos" in call("status")
+
+
 def test_a_damaged_registration_is_named(call, home):
     (home.silos / "alpha.json").write_bytes(b"{}")
     assert "alpha.json: this is no registration" in " ".join(call("status", code=2).split())

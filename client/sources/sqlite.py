@@ -90,7 +90,7 @@ def _is_shared(path: Path) -> bool:
     log, index = (
         path.resolve().with_name(f"{path.resolve().name}-{end}") for end in ("wal", "shm")
     )
-    if not log.exists() or not log.stat().st_size:
+    if not log.exists() or not (log.stat().st_size or index.exists()):
         return False
     if not index.exists():
         raise DataError(

@@ -179,6 +179,16 @@ def test_sqlite_file_in_wal_mode_is_as_before_and_its_shop_can_write(shop, wal_m
     assert sorted(shop.folder.iterdir()) == files
 
 
+def test_sqlite_file_that_its_shop_has_just_opened_is_read_with_its_log(shop, wal_mode):
+    with closing(sqlite3.connect(wal_mode.path)) as db:
+        db.execute("SELECT * FROM orders1").fetchall()  # makes an empty log
+        with open_source(wal_mode) as source:
+            batches = source.batches(["user_id"], 1)
+            assert next(batches).ids("user_id").tolist() == ["u"]
+            insert(db)
+            assert list(batches) == []
+
+
 def test_sqlite_log_that_nobody_has_open_is_told_with_the_way_to_close_it(shop, wal_mode):
     with closing(sqlite3.connect(wal_mode.path)) as db:
         insert(db)

@@ -48,7 +48,7 @@ from .deployment import (
 )
 from .kit_checks import check_coordinator, check_known, has_key, read_kit
 from .kit_files import CA, CATALOGUE, KIT, NEWEST, PLAN, keep_catalogue, kit_file
-from .owner import FACTS, PEERS, Owner
+from .owner import FACTS, Owner
 
 AUDIT = "audit.jsonl"
 SOURCE = "source.toml"
@@ -187,9 +187,8 @@ def pin_peers(home: Path, joined: Joined, replaced: Collection[str] = ()) -> Non
     wanted = [*joined.of_state("new"), *gone]
     with acting_as(account_of(home)):
         owner = Owner.open(home)
-        if gone:
-            _unpin(owner, [PublicKey.from_text(peer.key).name for peer in gone])
-        owner.pin([PublicKey.from_text(peer.key) for peer in wanted])
+        names = [PublicKey.from_text(peer.key).name for peer in gone]
+        owner.pin([PublicKey.from_text(peer.key) for peer in wanted], instead_of=names)
     audit(owner, "policy", pinned=len(wanted))
 
 
@@ -289,11 +288,6 @@ def _courier_place(home: Path, wishes: Wishes) -> tuple[Path, Account]:
 
 def _owner(home: Path, kit: Kit) -> Owner:
     return Owner.open(home) if has_key(home) else Owner.make(home, kit.silo_id)
-
-
-def _unpin(owner: Owner, names: Collection[str]) -> None:
-    stays = [key.text() for key in owner.peers() if key.name not in names]
-    write_durably(owner.folder / PEERS, "".join(f"{text}\n" for text in stays).encode())
 
 
 def _keep_kit(home: Path, kit: Kit, blob: bytes, plan: RunPlan | None) -> None:

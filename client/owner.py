@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -135,13 +135,17 @@ class Owner:
         lines = path.read_text(encoding="utf-8").split() if path.is_file() else []
         return [PublicKey.from_text(line) for line in lines]
 
-    def pin(self, keys: list[PublicKey]) -> None:
+    def pin(self, keys: Sequence[PublicKey], instead_of: Collection[str] = ()) -> None:
         """Trust these keys from now on.
+
+        Args:
+            keys: checked with their owners.
+            instead_of: names of peers whose pinned keys are trusted no more.
 
         Raises:
             ConfigError: another key of the same name was pinned.
         """
-        known = {key.name: key for key in self.peers()}
+        known = {key.name: key for key in self.peers() if key.name not in instead_of}
         for key in keys:
             if known.setdefault(key.name, key) != key:
                 raise ConfigError(

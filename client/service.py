@@ -4,7 +4,6 @@
 choose users; `deploy/systemd` does the same with more walls.
 """
 
-import fcntl
 import os
 import shutil
 import signal
@@ -22,6 +21,7 @@ from rich.markup import escape
 from fondaco.shared import logs
 from fondaco.shared.console import err_console
 from fondaco.shared.errors import ConfigError
+from fondaco.shared.files import takes_lock
 from fondaco.shared.parts import Parts
 from fondaco.shared.supervisor import FLOWER_ENV, Event, Program, Supervisor
 from fondaco.shared.tls_check import check_tls
@@ -91,11 +91,9 @@ def only_agent(home: Path) -> int:
         ConfigError: one does.
     """
     handle = os.open(home / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not takes_lock(handle):
         os.close(handle)
-        raise ConfigError(f"another agent serves {home}; stop that one first") from None
+        raise ConfigError(f"another agent serves {home}; stop that one first")
     return handle
 
 

@@ -40,7 +40,7 @@ def write_durably(path: Path, blob: bytes) -> None:
         os.close(folder)
 
 
-def takes_lock(file: IO[Any]) -> bool:
+def takes_lock(file: IO[Any] | int) -> bool:
     """Return whether nobody else has the lock (flock) of `file`, which is then ours.
 
     Whoever asks `is_locked` holds it for an instant, and is no reason to give up.

@@ -71,7 +71,7 @@ class SiloHome:
         if not path.is_file():
             if self._was_rotated(identity):
                 raise ConfigError(
-                    f"{path} is gone, and the key was rotated since it was made: without it "
+                    f"{path} is gone, and the present key may make another one: without it "
                     "erased customers would come back; bring it back from a backup"
                 )
             write_durably(path, identity.secret("keyed-hashes"))
@@ -80,7 +80,7 @@ class SiloHome:
     def _was_rotated(self, identity: Identity) -> bool:
         """Return whether hashes are in use that an earlier key of this owner's may have made."""
         if not is_begun(self.ledger):
-            return False
+            return self.erased.is_file()  # lost as well: nobody knows
         with Ledger(self.ledger, identity) as ledger:
             used = self.erased.is_file() or ledger.chain.of_type("DEBIT")
             return bool(used and ledger.chain.of_type("KEYROT"))

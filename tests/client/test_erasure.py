@@ -318,6 +318,9 @@ def test_lost_secret_that_a_new_key_would_make_otherwise_is_asked_for(owner, pla
     path.unlink()
     with pytest.raises(ConfigError, match=r"north\.key is gone, .* bring it back from a backup"):
         _agent_of(rotated, plan, catalogue).run_round(_request(plan))
+    rotated.home.ledger.unlink()  # what could tell whether the key is the same
+    with pytest.raises(ConfigError, match="bring it back from a backup"):
+        rotated.home.secret(rotated.identity)
     assert not path.exists()
 
 

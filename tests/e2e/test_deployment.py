@@ -175,6 +175,7 @@ def _run_until_killed(town, plan):
     while time.monotonic() < until:
         for status in (town.folder / "server" / "runs").glob("*/status.json"):
             if json.loads(status.read_text())["phases"] >= 2:
+                assert town.programs["run"].poll() is None
                 town.programs["run"].kill()
                 return
         time.sleep(0.2)

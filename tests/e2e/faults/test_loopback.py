@@ -41,8 +41,9 @@ def storm(tmp_path_factory):
         assert storm.go(quick_blows(), most_runs=1), storm.last_words()
         yield storm
     finally:
-        storm.cli.terminate()
-        storm.cli.wait(STOP_S)
+        if storm.cli is not None:
+            storm.cli.terminate()
+            storm.cli.wait(STOP_S)
 
 
 def test_processes_give_the_model_of_one_process_and_ledgers_that_hold(storm):

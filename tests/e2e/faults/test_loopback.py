@@ -50,7 +50,7 @@ def test_processes_give_the_model_of_one_process_and_ledgers_that_hold(storm):
     went = json.loads(storm.said.read_text())
     assert went["same"]
     assert went["status"]["state"] == "finished"
-    assert [seen["phases"] for seen in went["status"]["rounds"]] == [5, 5]
+    assert [seen["kind"] for seen in went["status"]["rounds"]] == ["popularity", "gram"]
     assert set(went["audited"].values()) == {0}
     assert all(Path(path).stat().st_size > 0 for path in went["lists"].values())
 
